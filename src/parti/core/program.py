@@ -159,7 +159,12 @@ class Program:
         def start(known: Mapping[str, Option]) -> Decide:
             return Decide(lambda c: known[c.name] if c.name in known else pick(c))
 
-        return self._survey(start)
+        try:
+            return self._survey(start)
+        except RecursionError as error:
+            raise EndlessSpace(
+                f"{self!r} recursed too deep; does it recurse without end? Limit its depth"
+            ) from error
 
     def _survey(self, start: Callable[[Mapping[str, Option]], R]) -> R:
         """Run the program for its choices alone: weights take no memory and no random numbers.

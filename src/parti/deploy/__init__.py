@@ -1,0 +1,1 @@
+"""Trained networks as models: with their normalisation, exported, checked, ready to use."""

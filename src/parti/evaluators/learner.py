@@ -1,0 +1,269 @@
+"""A network in training: the one place where weights change."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from parti.core.architecture import Architecture
+from parti.core.errors import Diverged, PartiError, TrialError
+from parti.evaluators.augment import draw, mix
+from parti.evaluators.average import Average
+from parti.evaluators.feed import Pictures
+from parti.evaluators.machine import Machine, derive, isolated, place
+from parti.evaluators.recipe import Recipe, learning_rate
+
+__all__ = ["EVALUATION_BATCH", "Builder", "Learner", "explained", "logits_of"]
+
+STATISTICS_IMAGES = 2048
+"""How many training images give an averaged network its batch statistics."""
+
+CHECK_STEPS = 16
+"""After so many steps it is checked that the loss is finite; asking a GPU makes it wait."""
+
+EVALUATION_BATCH = 512
+"""How many images are looked at together outside training."""
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+"""What torch's messages say when memory is used up, where it has no error class for it."""
+
+
+class Builder(Protocol):
+    """A space of networks."""
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """Return the network of an architecture, with fresh weights."""
+        ...
+
+
+class Learner:
+    """A network, its optimizer and its average, trained epoch by epoch.
+
+    Everything that happens in an epoch follows from the state before it, the seed and the
+    number of the epoch. So going on from a saved state equals not having stopped, to the last
+    bit on a CPU with the same number of threads.
+
+    Args:
+        network: to be trained in place; it maps [b, channels, height, width] to logits [b, k].
+        pictures: the training images.
+        labels: [n] int64, on the machine's device.
+        classes: how many there are (k).
+        recipe: how to train.
+        seed: of the order of the images, augmentation, and the network's own random numbers.
+        horizon: epochs of the whole schedule of the learning rate.
+        machine: where to train; its device is that of the pictures.
+
+    Raises:
+        TrialError: the network does not give k logits per image.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        pictures: Pictures,
+        labels: Tensor,
+        classes: int,
+        recipe: Recipe,
+        *,
+        seed: int,
+        horizon: int,
+        machine: Machine,
+    ) -> None:
+        self.epoch = 0
+        self.network = network
+        self._pictures, self._labels, self.machine = pictures, labels, machine
+        self._seed, self._horizon = seed, horizon
+        self._recipe = replace(recipe, batch_size=min(recipe.batch_size, pictures.size))
+        self._steps = pictures.size // self._recipe.batch_size
+        with isolated(machine, derive(seed, "try")):
+            sample = pictures.part(0, 2)
+            self.layout = place(network, machine, sample)
+            check_logits(network, sample, classes, self.layout)
+        self._optimizer = make_optimizer(network, recipe)
+        self._average = Average(network, recipe, horizon) if recipe.average != "none" else None
+        self._forward = torch.compile(network) if machine.compile else network
+
+    def run_epoch(self) -> float:
+        """Train for one epoch.
+
+        Returns:
+            The mean of the training loss.
+
+        Raises:
+            Diverged: the loss is NaN or infinite.
+        """
+        with isolated(self.machine, derive(self._seed, "epoch", self.epoch)):
+            generator = torch.Generator(self.machine.device)
+            generator.manual_seed(derive(self._seed, "augment", self.epoch))
+            dice = random.Random(derive(self._seed, "mixup", self.epoch))
+            self.network.train()
+            total = torch.zeros((), device=self.machine.device)
+            for step, (images, labels) in enumerate(self._batches(generator)):
+                rate = learning_rate(
+                    self._recipe, self.epoch * self._steps + step, self._horizon * self._steps
+                )
+                total += self._step(images, labels, rate, dice)
+                if (step + 1) % CHECK_STEPS == 0 or step + 1 == self._steps:
+                    self._check(total, rate)
+            self.epoch += 1
+            if self._average is not None:
+                self._average.after_epoch(self.epoch)
+        return float(total.item()) / self._steps
+
+    def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        pictures, recipe = self._pictures, self._recipe
+        device = self.machine.device
+        order = torch.randperm(pictures.size, generator=generator, device=device)
+        draws = draw(recipe, pictures.size, pictures.height, pictures.width, generator)
+        for images, picks in pictures.batches(order, draws, recipe.batch_size, recipe.cutout):
+            yield images.contiguous(memory_format=self.layout), self._labels[picks]
+
+    def _step(self, images: Tensor, labels: Tensor, rate: float, dice: random.Random) -> Tensor:
+        recipe = self._recipe
+        share = dice.betavariate(recipe.mixup, recipe.mixup) if recipe.mixup else 1.0
+        if recipe.mixup:
+            images = mix(images, share).contiguous(memory_format=self.layout)
+        with torch.autocast(
+            self.machine.device.type, torch.bfloat16, enabled=self.machine.bfloat16
+        ):
+            logits = self._forward(images)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        if recipe.mixup:
+            other = F.cross_entropy(logits, labels.roll(1), label_smoothing=recipe.label_smoothing)
+            loss = share * loss + (1 - share) * other
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.after_step()
+        return loss.detach()
+
+    def _check(self, total: Tensor, rate: float) -> None:
+        if not math.isfinite(total.item()):
+            raise Diverged(
+                f"the training loss became {total.item()} in epoch {self.epoch + 1} "
+                f"at learning rate {rate:.3g}; a lower lr or a clip_norm may help"
+            )
+
+    def result(self) -> nn.Module:
+        """The network whose weights count: the averaged one when there is an average.
+
+        It shares its weights with this learner and is in evaluation mode.
+        """
+        if self._average is None or not self._average.begun:
+            return self.network.eval()
+        with isolated(self.machine, derive(self._seed, "statistics", self.epoch)):
+            return self._average.settle(self._unchanged_batches()).eval()
+
+    def _unchanged_batches(self) -> Iterator[Tensor]:
+        size = self._recipe.batch_size
+        for start in range(0, min(STATISTICS_IMAGES, self._steps * size), size):
+            part = self._pictures.part(start, start + size)
+            yield part.contiguous(memory_format=self.layout)
+
+    def state(self) -> dict[str, Any]:
+        """All that changes in an epoch, for `restore`; tensors are shared, not copied."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": None if self._average is None else self._average.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state of a learner with the same settings."""
+        self.epoch = state["epoch"]
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.restore(state["average"])
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer; parameters with fewer than two dimensions do not decay.
+
+    Raises:
+        TrialError: the network has nothing to train.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not trained:
+        raise TrialError("the network has no parameters to train")
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=True)
+    return torch.optim.SGD(
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
+    )
+
+
+@torch.no_grad()
+def check_logits(
+    network: nn.Module, sample: Tensor, classes: int, layout: torch.memory_format
+) -> None:
+    """See that a network gives one logit per class and image.
+
+    Raises:
+        TrialError: it does not.
+    """
+    training = network.training
+    logits = network.eval()(sample.contiguous(memory_format=layout))
+    network.train(training)
+    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if got != (len(sample), classes):
+        raise TrialError(
+            f"the network turns images of shape {tuple(sample.shape)} into {got}, but logits of "
+            f"shape {(len(sample), classes)} are needed; look at its head"
+        )
+
+
+@torch.no_grad()
+def logits_of(
+    network: nn.Module, pictures: Pictures, layout: torch.memory_format, batch_size: int
+) -> Tensor:
+    """The logits of all pictures, [n, k] float32 on the CPU; the network is left in eval mode."""
+    network.eval()
+    parts = [
+        network(pictures.part(start, start + batch_size).contiguous(memory_format=layout))
+        for start in range(0, pictures.size, batch_size)
+    ]
+    return torch.cat([part.float() for part in parts]).cpu()
+
+
+@contextmanager
+def explained(recipe: Recipe) -> Iterator[None]:
+    """Turn whatever goes wrong with one network into a reason that the search can record."""
+    full = False
+    try:
+        yield
+    except PartiError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError):
+        full = True
+    except Exception as error:
+        full = isinstance(error, RuntimeError) and any(s in str(error) for s in OUT_OF_MEMORY)
+        if not full:
+            raise TrialError(f"the network raised {type(error).__name__}: {error}") from error
+    if full:  # outside the handler, so that the error no longer holds on to the tensors
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise TrialError(
+            f"out of memory at a batch size of {recipe.batch_size}; "
+            "a smaller batch_size or a smaller network is needed"
+        )

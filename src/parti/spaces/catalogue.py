@@ -1,0 +1,138 @@
+"""The spaces by name: parti's own, and users' own from modules and files."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from parti.core.errors import InvalidSettings
+from parti.core.program import Program
+from parti.core.protocols import Space
+
+__all__ = ["SPACES", "default_space", "load_space"]
+
+SPACES: dict[str, str] = {
+    "chain": "parti.spaces.chain:chain",
+    "branches": "parti.spaces.branches:branches",
+    "residual": "parti.spaces.residual:residual",
+    "mobile": "parti.spaces.mobile:mobile",
+    "cell": "parti.spaces.cell:cell",
+}
+"""Where parti's spaces are, loaded on use."""
+
+
+def load_space(
+    name: str, in_channels: int = 3, classes: int = 10, resolution: int = 32, **sizes: Any
+) -> Space:
+    """Return a space, bound to the images and classes it is for.
+
+    Args:
+        name: a key of `SPACES`, "package.module:name", or "path/to/file.py:name". A file's
+            folder is added to the end of Python's module search path.
+        in_channels: of the images.
+        classes: number of logits.
+        resolution: of the images in pixels, the shorter side.
+        sizes: further arguments of the space's program, e.g. `width`.
+
+    Returns:
+        The space. A program is given those of `in_channels`, `classes` and `resolution` that
+        it takes; any other object with `walk` and `build` is returned as it is.
+
+    Raises:
+        InvalidSettings: there is no such space, or it does not take one of the sizes.
+    """
+    found = _find(name)
+    if not isinstance(found, Program):
+        if sizes:
+            raise InvalidSettings(
+                f"space {name!r} is a {type(found).__name__}, which takes no arguments; "
+                f"leave out {', '.join(sizes)}"
+            )
+        return found
+    taken = _arguments(found)
+    if unknown := [size for size in sizes if taken is not None and size not in taken]:
+        raise InvalidSettings(
+            f"space {name!r} takes no {', '.join(unknown)}; it takes {', '.join(taken or ())}"
+        )
+    images = {"in_channels": in_channels, "classes": classes, "resolution": resolution}
+    given = {key: value for key, value in images.items() if taken is None or key in taken}
+    bound: Program = found(**given, **sizes)
+    return bound
+
+
+def default_space(input_shape: Sequence[int]) -> str:
+    """Name of the space to search when none is named: "residual", for any images.
+
+    Regular convolutions train fast on a CPU, where depthwise ones do not. Random members of
+    "residual" are as accurate after a few epochs as those of any other space here, and it
+    contains good networks from some 20 thousand parameters to several million, among them
+    ResNet-20. From 128 pixels on it is "mobile": there the operations of regular convolutions
+    cost too much, and what is found is meant to run on a device.
+
+    Args:
+        input_shape: (channels, height, width) of the images.
+    """
+    _, height, width = input_shape
+    return "residual" if min(height, width) < 128 else "mobile"
+
+
+def _find(name: str) -> Any:
+    place, colon, attribute = SPACES.get(name, name).rpartition(":")
+    if not colon or not place or not attribute:
+        raise InvalidSettings(
+            f"no space {name!r}; choose one of {', '.join(SPACES)}, or name your own as "
+            "'package.module:name' or 'path/to/file.py:name'"
+        )
+    module = _import_file(Path(place)) if place.endswith(".py") else _import(place, place)
+    found = getattr(module, attribute, None)
+    if isinstance(found, Space) and callable(getattr(found, "build", None)):
+        return found
+    spaces = [key for key, value in vars(module).items() if isinstance(value, Program)]
+    offered = f"its spaces are {', '.join(spaces)}" if spaces else "it has no spaces"
+    what = (
+        f"there is no {attribute!r} in {place}"
+        if found is None
+        else f"{attribute!r} in {place} is a {type(found).__name__}, not a space"
+    )
+    raise InvalidSettings(f"{what}; {offered}. Decorate a program with @parti.space to make one")
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file as a top-level module, so that other processes can import it too."""
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise InvalidSettings(f"there is no file {path}; check the path before the colon")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    module = _import(path.stem, str(path))
+    if Path(str(module.__file__)).resolve() != path:
+        raise InvalidSettings(
+            f"{path} cannot be imported: there is another module {path.stem!r}, "
+            f"{module.__file__}; give the file another name"
+        )
+    return module
+
+
+def _import(module: str, place: str) -> ModuleType:
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise InvalidSettings(
+            f"{place} cannot be imported ({type(error).__name__}: {error}); repair it, or check "
+            "the name before the colon"
+        ) from error
+
+
+def _arguments(program: Program) -> tuple[str, ...] | None:
+    """Names of the arguments that a program takes by keyword; None when it takes any."""
+    parameters = inspect.signature(program.function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(parameter.name for parameter in parameters if parameter.kind in by_name)

@@ -1,0 +1,1 @@
+"""Tasks: what is learnt, from which data, and how results are judged."""
