@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from data_makers import image_data, labels, pixels
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
+from data_makers import image_data, labels, pixels
 from parti.core.errors import InvalidData
 from parti.tasks import storage
 from parti.tasks.images import read_images
@@ -231,7 +231,7 @@ def test_image_data_is_checked():
         ImageData("a", "a", pixels().astype(float), labels(), ("a",), labels())
     with pytest.raises(InvalidData, match="every image"):
         ImageData("a", "a", pixels(), labels(5), ("a",), labels())
-    with pytest.raises(InvalidData, match="0..1"):
+    with pytest.raises(InvalidData, match=r"0\.\.1"):
         ImageData("a", "a", pixels(), labels(), ("a", "b"), labels())
 
 

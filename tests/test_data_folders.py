@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from data_makers import class_folders, encoded, pixels
 from PIL import Image
 
+from data_makers import class_folders, encoded, pixels
 from parti.core.errors import InvalidData, InvalidSettings
 from parti.tasks import decoding
 from parti.tasks.images import read_images

@@ -17,10 +17,10 @@ from parti.core.protocols import Lease
 from parti.core.trial import Proposal, Trial
 from parti.evaluators.staged import Staged
 from parti.executors import Processes
-from parti.strategies.random_search import RandomSearch
-from parti.strategies.regularized_evolution import RegularizedEvolution
 from parti.stores.memory import MemoryStore
 from parti.stores.sql import SqlStore
+from parti.strategies.random_search import RandomSearch
+from parti.strategies.regularized_evolution import RegularizedEvolution
 from parti.testing import SPACES, EvaluatorSuite, Landscape, toy_study
 
 CONDITIONAL = SPACES["conditional"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["card"]
@@ -13,6 +13,13 @@ _FILES = {
     "weights.safetensors": "the network's weights, for `parti.deploy.model.load_model`",
     "predict.py": "predicts the classes of images; needs NumPy and ONNX Runtime only",
 }
+
+
+_LIMITS = (
+    "It knows only the classes above and always answers with one of them, also for images of "
+    "something else. The metrics hold for images like those it was trained on; its "
+    "probabilities were not calibrated."
+)
 
 
 def card(described: Mapping[str, Any]) -> str:
@@ -31,7 +38,7 @@ def card(described: Mapping[str, Any]) -> str:
         _section("Data", described.get("data")),
         _section("Training", described.get("training")),
         _metrics(described),
-        _section("Limits", described.get("limits") or _limits(described)),
+        _section("Limits", described.get("limits") or _LIMITS),
         _use(described),
         _files(described),
         _section("License", described.get("license") or "Not chosen yet: state one here."),
@@ -50,15 +57,12 @@ def _what(described: Mapping[str, Any]) -> str:
 
 def _facts(described: Mapping[str, Any]) -> str:
     low, high = described["value_range"]
+    shape = ", ".join(map(str, described["input_shape"]))
     classes = [str(name) for name in described["classes"]]
     shown = ", ".join(classes[:20]) + (f", … ({len(classes)})" if len(classes) > 20 else "")
     rows = [
         ("Classes", shown),
-        (
-            "Input",
-            f"`images`: float32 [batch, {', '.join(map(str, described['input_shape']))}], "
-            f"raw pixels from {low:g} to {high:g}; normalisation is inside",
-        ),
+        ("Input", f"`images`: float32 [batch, {shape}], raw pixels from {low:g} to {high:g}"),
         ("Output", f"`logits`: float32 [batch, {len(classes)}]; softmax gives probabilities"),
         ("Parameters", f"{described['params']:,}"),
     ]
@@ -82,14 +86,6 @@ def _metrics(described: Mapping[str, Any]) -> str:
         for name, value in metrics.items()
     ]
     return "## Metrics\n\n" + _table(("Metric", "Value", "Conditions"), rows)
-
-
-def _limits(described: Mapping[str, Any]) -> str:
-    return (
-        "It knows only the classes above and always answers with one of them, also for images "
-        "of something else. The metrics hold for images like those it was trained on; its "
-        "probabilities were not calibrated."
-    )
 
 
 def _use(described: Mapping[str, Any]) -> str:
@@ -138,7 +134,7 @@ def _section(title: str, content: Any) -> str:
     return f"## {title}\n\n{content}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |"

@@ -29,6 +29,8 @@ Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 RELATIVE = 1e-4
 ABSOLUTE = 1e-5
+ONE_BY_ONE = 8
+"""As many images are computed alone, too."""
 
 
 class ExportError(PartiError):
@@ -46,7 +48,7 @@ class Agreement:
     Args:
         difference: the largest absolute difference of any logit.
         tolerance: the largest that is allowed: 1e-5 plus 1e-4 of the largest logit.
-        images: how many images were compared, first one by one, then in one batch.
+        images: how many images were compared in one batch, and the first 8 of them alone.
     """
 
     difference: float
@@ -106,7 +108,7 @@ def onnx_logits(file: Path, threads: int = 0) -> Compute:
 def agreement(
     trained: Compute, exported: Compute, samples: NDArray[np.float32], file: str
 ) -> Agreement:
-    """Compare two computations on the same images, one by one and as a batch.
+    """Compare two computations on the same images, as a batch and one by one.
 
     Args:
         trained: what is right.
@@ -118,17 +120,21 @@ def agreement(
         The largest difference and how much was allowed.
 
     Raises:
+        ExportError: the trained model itself gives NaN or infinity.
         ExportMismatch: a logit differs by more than the tolerance; or an image gets another
             class, unless its two best logits lie closer than rounding can tell apart; or the
             file fails on one of the two batch sizes.
     """
     batch = samples if len(samples) > 2 else np.concatenate([samples] * 3)
     right = trained(batch)
+    if not np.isfinite(right).all():
+        raise ExportError(
+            "the trained model gives NaN or infinite logits on the sample images; pass raw pixels "
+            "like those it was trained on, or train it again"
+        )
     tolerance = ABSOLUTE + RELATIVE * float(np.abs(right).max())
-    singles = min(len(samples), 8)
     try:
-        got = exported(batch)
-        single = np.concatenate([exported(samples[i : i + 1]) for i in range(singles)])
+        got, single = exported(batch), _one_by_one(exported, samples)
     except Exception as error:
         raise ExportMismatch(
             f"{file} does not run on batches of 1 and of {len(batch)} images: "
@@ -136,7 +142,8 @@ def agreement(
             "the batch into its computation: use x.shape[0] only as a size, or -1"
         ) from error
     worst = 0.0
-    for what, values, truth in (("batch", got, right), ("one by one", single, right[:singles])):
+    compared = (("batch", got, right), ("one by one", single, _one_by_one(trained, samples)))
+    for what, values, truth in compared:
         if values.shape != truth.shape or not np.isfinite(values).all():
             raise ExportMismatch(
                 f"{file} gives logits of shape {values.shape} ({what}), finite: "
@@ -153,6 +160,11 @@ def agreement(
             )
         worst = max(worst, difference)
     return Agreement(difference=worst, tolerance=tolerance, images=len(samples))
+
+
+def _one_by_one(compute: Compute, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    count = min(len(samples), ONE_BY_ONE)
+    return np.concatenate([compute(samples[i : i + 1]) for i in range(count)])
 
 
 def _changed(values: NDArray[np.float32], truth: NDArray[np.float32], tie: float) -> int:

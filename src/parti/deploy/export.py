@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import warnings
@@ -100,8 +99,7 @@ def export(
     samples = np.ascontiguousarray(samples, dtype=np.float32)
     trained = torch_logits(model)
     _check_classes(trained(samples[:2]), info["classes"])
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    partial = _partial_folder(folder)
     try:
         agreements = {}
         for name in formats:
@@ -149,6 +147,16 @@ def _check_classes(logits: NDArray[np.float32], classes: Sequence[str]) -> None:
             f"info names {len(classes)} classes, but the model gives logits of shape "
             f"[batch, {', '.join(map(str, logits.shape[1:]))}]; name one class per logit"
         )
+
+
+def _partial_folder(folder: Path) -> Path:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    except OSError as error:
+        raise InvalidSettings(
+            f"nothing can be written in {folder.parent}: {error}; choose another folder"
+        ) from error
 
 
 def _write_onnx(model: DeployedModel, input_shape: Sequence[int], file: Path) -> Compute:
@@ -209,9 +217,9 @@ def _description(
     agreements: Mapping[str, Agreement],
 ) -> dict[str, Any]:
     return {
-        "layout": LAYOUT,
         "value_range": [0, 255],
         **_plain(info),
+        "layout": LAYOUT,
         "input": "images",
         "output": "logits",
         "input_shape": list(samples.shape[1:]),
@@ -258,11 +266,11 @@ def _publish(partial: Path, folder: Path) -> None:
         partial.rename(folder)
         return
     aside = Path(f"{partial}.old")
-    os.rename(folder, aside)
+    folder.rename(aside)
     try:
-        os.rename(partial, folder)
+        partial.rename(folder)
     except OSError as error:
         with suppress(OSError):
-            os.rename(aside, folder)
+            aside.rename(folder)
         raise PartiError(f"{folder} cannot be replaced: {error}; choose a new name") from error
     shutil.rmtree(aside, ignore_errors=True)

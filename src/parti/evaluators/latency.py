@@ -121,14 +121,14 @@ class Latency:
             TrialError: the network cannot be exported or run.
         """
         began = time.perf_counter()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _torch_threads(self.timing.threads):
             torch.manual_seed(job.seed)
             network = self.space.build(job.architecture)
             if self.deployed is not None:
                 network = self.deployed(network)
             network.to(self.device)
-            _keep_scale(network, torch.randn(2, *self.input_shape).to(self.device))
-        result = _measure(network, self.input_shape, self.timing)
+            _keep_scale(network, _random_images(2, self.input_shape).to(self.device))
+            result = _measure(network, self.input_shape, self.timing)
         yield Measurement(
             {"latency_ms": result.median_ms, "latency_p95_ms": result.p95_ms},
             seconds=time.perf_counter() - began,
@@ -220,7 +220,7 @@ def _measure(
     else:
         opened = _onnx_call(model, input_shape, timing)
     try:
-        with opened as call:
+        with _torch_threads(timing.threads), opened as call:
             seconds = _timed(call, timing)
     except PartiError:
         raise
@@ -244,22 +244,24 @@ def _torch_call(
     network: nn.Module, input_shape: tuple[int, ...], timing: _Timing, device: torch.device
 ) -> Iterator[Callable[[], Any]]:
     images = _random_images(timing.batch, input_shape).to(device)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(timing.threads)
+
+    def call() -> None:
+        network(images)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with evaluating(network), torch.inference_mode():
+        yield call
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        with evaluating(network), torch.inference_mode():
-            if device.type == "cuda":
-
-                def call() -> None:
-                    network(images)
-                    torch.cuda.synchronize(device)
-
-                torch.cuda.synchronize(device)
-                yield call
-            else:
-                yield lambda: network(images)
+        yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from parti.core.errors import Diverged, PartiError, TrialError
 from parti.evaluators.augment import draw, mix
 from parti.evaluators.average import Average
 from parti.evaluators.feed import Pictures
-from parti.evaluators.machine import Machine, derive, isolated, place
+from parti.evaluators.machine import Machine, arranged, derive, isolated, place
 from parti.evaluators.recipe import Recipe, learning_rate
 
 __all__ = ["EVALUATION_BATCH", "Builder", "Learner", "explained", "logits_of"]
@@ -124,13 +124,13 @@ class Learner:
         order = torch.randperm(pictures.size, generator=generator, device=device)
         draws = draw(recipe, pictures.size, pictures.height, pictures.width, generator)
         for images, picks in pictures.batches(order, draws, recipe.batch_size, recipe.cutout):
-            yield images.contiguous(memory_format=self.layout), self._labels[picks]
+            yield arranged(images, self.layout), self._labels[picks]
 
     def _step(self, images: Tensor, labels: Tensor, rate: float, dice: random.Random) -> Tensor:
         recipe = self._recipe
         share = dice.betavariate(recipe.mixup, recipe.mixup) if recipe.mixup else 1.0
         if recipe.mixup:
-            images = mix(images, share).contiguous(memory_format=self.layout)
+            images = arranged(mix(images, share), self.layout)
         with torch.autocast(
             self.machine.device.type, torch.bfloat16, enabled=self.machine.bfloat16
         ):
@@ -172,7 +172,7 @@ class Learner:
         size = self._recipe.batch_size
         for start in range(0, min(STATISTICS_IMAGES, self._steps * size), size):
             part = self._pictures.part(start, start + size)
-            yield part.contiguous(memory_format=self.layout)
+            yield arranged(part, self.layout)
 
     def state(self) -> dict[str, Any]:
         """All that changes in an epoch, for `restore`; tensors are shared, not copied."""
@@ -223,7 +223,7 @@ def check_logits(
         TrialError: it does not.
     """
     training = network.training
-    logits = network.eval()(sample.contiguous(memory_format=layout))
+    logits = network.eval()(arranged(sample, layout))
     network.train(training)
     got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if got != (len(sample), classes):
@@ -240,7 +240,7 @@ def logits_of(
     """The logits of all pictures, [n, k] float32 on the CPU; the network is left in eval mode."""
     network.eval()
     parts = [
-        network(pictures.part(start, start + batch_size).contiguous(memory_format=layout))
+        network(arranged(pictures.part(start, start + batch_size), layout))
         for start in range(0, pictures.size, batch_size)
     ]
     return torch.cat([part.float() for part in parts]).cpu()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from parti.core.errors import InvalidSettings
 from parti.evaluators.recipe import Recipe
 
-__all__ = ["Machine", "derive", "isolated", "machine_for", "place"]
+__all__ = ["Machine", "arranged", "derive", "isolated", "machine_for", "place"]
 
 LONG_RUN_STEPS = 20_000
 """From so many steps on, torch.compile is worth its first minute on a GPU."""
@@ -140,7 +140,7 @@ def place(network: nn.Module, machine: Machine, sample: Tensor) -> torch.memory_
     try:
         with torch.no_grad():
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            network(sample.contiguous(memory_format=torch.channels_last))
+            network(arranged(sample, torch.channels_last))
     except RuntimeError as error:
         if "view" not in str(error):
             raise
@@ -149,3 +149,11 @@ def place(network: nn.Module, machine: Machine, sample: Tensor) -> torch.memory_
     finally:
         network.train(training)
     return torch.channels_last
+
+
+def arranged(images: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images in an order of memory: the same tensor, or a copy."""
+    if layout == torch.channels_last:
+        return images.contiguous(memory_format=layout)
+    # Images of one channel count as contiguous already, but convolutions look at their strides.
+    return images.clone(memory_format=layout)

@@ -16,7 +16,7 @@ from parti.core.architecture import Architecture
 from parti.core.errors import Diverged, InvalidSettings, TrialError
 from parti.core.trial import Job, Measurement
 from parti.evaluators.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from parti.evaluators.feed import Memory, Pictures, as_tensor
+from parti.evaluators.feed import Memory, Pictures, as_tensor, check_memory
 from parti.evaluators.learner import EVALUATION_BATCH, Builder, Learner, explained, logits_of
 from parti.evaluators.machine import choose_device, derive, isolated, machine_for
 from parti.evaluators.recipe import Recipe, default_recipe
@@ -80,6 +80,7 @@ class Training:
                 raise InvalidSettings(f"{name}={value}, but at least 1 is needed")
         if epochs is not None and horizon is not None and epochs > horizon:
             raise InvalidSettings(_too_long(epochs, horizon))
+        check_memory(memory)
         self._space, self._data = space, data
         self._recipe = default_recipe(data) if recipe is None else recipe
         self._epochs, self._horizon = epochs, horizon
@@ -160,7 +161,7 @@ class Training:
         del settings["epochs"]  # how far to go is the job's, where it leads is the horizon's
         return {
             "architecture": job.architecture.fingerprint,
-            "recipe": settings,
+            **{f"recipe.{name}": value for name, value in settings.items()},
             "horizon": horizon,
             "images": [len(data.train_labels), len(data.val_labels), *data.input_shape],
             "pixels": [*map(float, data.mean), *map(float, data.std)],

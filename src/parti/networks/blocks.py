@@ -59,7 +59,8 @@ class ParallelSum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_channels, h, w) to what each path gives."""
-        return reduce(torch.add, [path(x) for path in self.paths.values()])
+        total: Tensor = reduce(torch.add, [path(x) for path in self.paths.values()])
+        return total
 
 
 class DenseLayer(nn.Module):
@@ -183,9 +184,7 @@ def inverted_residual(
     body: OrderedDict[str, nn.Module] = OrderedDict()
     if expansion != 1:
         body["expand"] = conv_norm_act(in_channels, hidden, 1, act=act)
-    body["depthwise"] = conv_norm_act(
-        hidden, hidden, kernel, stride=stride, groups=hidden, act=act
-    )
+    body["depthwise"] = conv_norm_act(hidden, hidden, kernel, stride=stride, groups=hidden, act=act)
     if attention is not None:
         body["attention"] = attention
     body["project"] = conv_norm_act(hidden, channels, 1, act=None)
@@ -221,7 +220,5 @@ def _residual(
 ) -> Residual:
     if attention is not None:
         body["attention"] = attention
-    shortcut = (
-        conv_norm_act(in_channels, channels, 1, stride=stride, act=None) if project else None
-    )
+    shortcut = conv_norm_act(in_channels, channels, 1, stride=stride, act=None) if project else None
     return Residual(nn.Sequential(body), shortcut)

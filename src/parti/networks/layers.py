@@ -41,6 +41,7 @@ square root of 2 for ReLU (He 2015), 1 for SELU (Klambauer 2017).
 """
 
 CHANNELS_PER_GROUP = 8
+SMALL = 0.02
 
 
 def _group(channels: int) -> nn.Module:
@@ -90,8 +91,8 @@ def initialize(network: nn.Module, activation: str = "relu") -> nn.Module:
     """Draw new weights for every convolution and linear layer of a network, in place.
 
     Convolutions follow He (2015), scaled by their inputs, so that signals keep their size even
-    without normalization; linear layers likewise, except the last one, which starts small
-    (standard deviation 0.01) so that all classes start equally likely. Biases are zero.
+    without normalization; linear layers likewise, except the last one, which starts near zero,
+    so that all classes start equally likely. Biases are zero.
 
     Args:
         network: to initialize; its weights come from torch's global random numbers.
@@ -104,11 +105,12 @@ def initialize(network: nn.Module, activation: str = "relu") -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             inputs = module.weight[0].numel()
-            nn.init.normal_(module.weight, std=GAINS[activation] / inputs**0.5)
+            bound = GAINS[activation] * (3 / inputs) ** 0.5
+            nn.init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if isinstance(module, nn.Linear):
             linear.append(module)
     if linear:
-        nn.init.normal_(linear[-1].weight, std=0.01)
+        nn.init.uniform_(linear[-1].weight, -SMALL, SMALL)
     return network

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from parti.core.errors import InvalidSettings
-from parti.core.study import Objective, Study, best, pareto_front
+from parti.core.study import Study, best
 from parti.core.trial import State, Trial
 
-__all__ = ["Progress", "Summary", "front_against", "progress", "summarize", "wilson_interval"]
+__all__ = [
+    "COSTS",
+    "Progress",
+    "Summary",
+    "front_against",
+    "progress",
+    "summarize",
+    "wilson_interval",
+]
+
+COSTS = ("params", "macs", "latency_ms", "activation_bytes", "energy_mj")
+"""The metrics of cost that results are set against, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,8 @@ class Summary:
         running: trials under way.
         seconds: time spent on ended trials, summed over workers.
         best: the feasible trial that is best on the first objective.
-        reasons: why trials failed or were rejected, most frequent first, with how often.
+        reasons: why trials failed or were rejected, most frequent first, with how often. Of
+            reasons that differ in numbers only, the first stands for all.
     """
 
     done: int
@@ -88,7 +101,9 @@ def summarize(study: Study, trials: Sequence[Trial]) -> Summary:
     """Count the trials of a study and find the best."""
     states = Counter(trial.state for trial in trials)
     lost = (t for t in trials if t.state in (State.FAILED, State.REJECTED))
-    reasons = Counter(first_line(t.error) or "no reason was recorded" for t in lost)
+    texts = [first_line(trial.error) or "no reason was recorded" for trial in lost]
+    kinds = Counter(map(_without_numbers, texts))
+    examples = {_without_numbers(text): text for text in reversed(texts)}
     return Summary(
         done=states[State.DONE],
         feasible=sum(study.feasible(trial) for trial in trials),
@@ -97,8 +112,12 @@ def summarize(study: Study, trials: Sequence[Trial]) -> Summary:
         running=states[State.RUNNING],
         seconds=sum(trial.seconds for trial in trials if trial.state is not State.RUNNING),
         best=best(study, trials),
-        reasons=tuple(reasons.most_common()),
+        reasons=tuple((examples[kind], n) for kind, n in kinds.most_common()),
     )
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+([.,]\d+)*(e[+-]?\d+)?", "#", text)
 
 
 def first_line(text: str | None) -> str:
@@ -117,8 +136,21 @@ def front_against(study: Study, trials: Sequence[Trial], metric: str) -> list[Tr
     Returns:
         The front, from the best of the first objective to the cheapest.
     """
-    pair = Study(study.name, (study.objectives[0], Objective(metric, "min")), study.constraints)
-    return pareto_front(pair, trials)
+    first = study.objectives[0]
+    scored = sorted(
+        (
+            (first.loss(trial), trial.metric(metric), trial.number, trial)
+            for trial in trials
+            if study.feasible(trial) and not math.isnan(trial.metric(metric))
+        ),
+        key=lambda item: item[:3],
+    )
+    front, least = [], math.inf
+    for loss, cost, _, trial in scored:
+        if loss < math.inf and cost < least:  # what comes later is no better, so it must be cheaper
+            front.append(trial)
+            least = cost
+    return front
 
 
 def wilson_interval(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:

@@ -15,6 +15,7 @@ __all__ = ["graph", "plan"]
 _WIDTH, _HEIGHT = 150, 92  # of a card, in the SVG's units: CSS pixels when it is not scaled
 _GAP, _LANE = 30, 36  # between cards, and between the rows, where lines run
 _TEXT = 17  # letters of a title that fit on a card
+_STEP = _HEIGHT + 14  # from a card to the one below it in the same layer
 _LEVELS = 6
 
 
@@ -51,9 +52,9 @@ def plan(blocks: Sequence[Block]) -> Html:
         class_="plan",
         viewBox=f"0 0 {x - gap:.0f} {tallest:.0f}",
         role="img",
-        aria_label=f"Plan of the network: {plural(len(blocks), 'block')} from left to right; height "
-        "is resolution, width is channels, darkness is computation.",
-        style=f"max-width:{x - gap:.0f}px",
+        aria_label=f"Plan of the network: {plural(len(blocks), 'block')} from left to right; "
+        "height is resolution, width is channels, darkness is computation.",
+        style=f"max-width:{2 * (x - gap):.0f}px",
     )
 
 
@@ -63,15 +64,12 @@ def _tall(block: Block) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where a card lies: its row of cards, and its corner."""
+    """Where a card lies: its layer, its corner, and the top of its row of layers."""
 
-    row: int
+    layer: int
     x: float
     y: float
-
-    @property
-    def middle(self) -> float:
-        return self.x + _WIDTH / 2
+    top: float
 
 
 def graph(blocks: Sequence[Block], columns: int, name: str = "") -> Html:
@@ -88,93 +86,85 @@ def graph(blocks: Sequence[Block], columns: int, name: str = "") -> Html:
     if not blocks:
         return Html("")
     spots, height = _places(blocks, columns)
-    lines = [
-        _line(spots[i], spots[j], _is_next(blocks, i, j))
-        for j, block in enumerate(blocks)
-        for i in block.inputs
-    ]
-    total = sum(block.macs for block in blocks)
+    lines = [_line(spots[i], spots[j], i) for j, block in enumerate(blocks) for i in block.inputs]
+    total, most = sum(block.macs for block in blocks), max(block.macs for block in blocks)
     sharpest = max(block.resolution for block in blocks)
-    cards = [_card(b, s, total, sharpest) for b, s in zip(blocks, spots, strict=True)]
-    width = columns * _WIDTH + (columns - 1) * _GAP
+    cards = [_card(b, s, total, most, sharpest) for b, s in zip(blocks, spots, strict=True)]
+    width = columns * (_WIDTH + _GAP)
     return tag(
         "svg",
         lines,
         cards,
         class_=f"graph {name}".strip(),
-        viewBox=f"-8 0 {width + 16} {height:.0f}",
-        style=f"max-width:{width + 16}px",
+        viewBox=f"{-_GAP // 2} 0 {width} {height:.0f}",
+        style=f"max-width:{width}px",
         role="img",
         aria_label=f"Graph of the network: {plural(len(blocks), 'block')} from "
         f"{blocks[0].title} to {blocks[-1].title}. The table below lists its modules.",
     )
 
 
-def _places(blocks: Sequence[Block], columns: int) -> tuple[list[_Spot], float]:
-    """Put every block in the layer after the last of its inputs, and wrap layers into rows."""
+def _layers(blocks: Sequence[Block]) -> list[list[int]]:
+    """Put blocks in layers: after all that they read, and as near as can be to what reads them."""
     layer: list[int] = []
     for block in blocks:
         layer.append(max((layer[i] + 1 for i in block.inputs), default=0))
-    members: dict[int, list[int]] = {}
-    for i, place in enumerate(layer):
-        members.setdefault(place, []).append(i)
-    for place in range(1, len(members)):
-        order = {i: n for n, i in enumerate(members[place - 1])}
-        members[place].sort(key=lambda j: _mean([order.get(i, 0) for i in blocks[j].inputs]))
-    spots = [_Spot(0, 0.0, 0.0)] * len(blocks)
+    readers: dict[int, list[int]] = {}
+    for j in reversed(range(len(blocks))):
+        if blocks[j].inputs and j in readers:
+            layer[j] = min(layer[k] for k in readers[j]) - 1
+        for i in blocks[j].inputs:
+            readers.setdefault(i, []).append(j)
+    found = [[i for i, at in enumerate(layer) if at == n] for n in range(max(layer) + 1)]
+    return [members for members in found if members]
+
+
+def _places(blocks: Sequence[Block], columns: int) -> tuple[list[_Spot], float]:
+    """Return where each card lies, and how high the drawing is: layers are wrapped into rows."""
+    layers = _layers(blocks)
+    height: dict[int, float] = {}  # of each block within its layer, to keep lines from crossing
+    spots: dict[int, _Spot] = {}
     top = float(_LANE)
-    for row in range(math.ceil(len(members) / columns)):
-        layers = [members[p] for p in range(row * columns, min((row + 1) * columns, len(members)))]
-        deepest = max(map(len, layers))
-        for column, inside in enumerate(layers):
-            down = (deepest - len(inside)) * (_HEIGHT + 14) / 2
-            for n, i in enumerate(inside):
-                x = column * (_WIDTH + _GAP)
-                spots[i] = _Spot(row, x, top + down + n * (_HEIGHT + 14))
-        top += deepest * (_HEIGHT + 14) - 14 + _LANE
-    return spots, top - _LANE + 8
+    for first in range(0, len(layers), columns):
+        row = layers[first : first + columns]
+        deepest = max(map(len, row))
+        for column, members in enumerate(row):
+            members.sort(key=lambda j: _mean([height[i] for i in blocks[j].inputs]))
+            down = (deepest - len(members)) * _STEP / 2
+            for n, i in enumerate(members):
+                height[i] = n - len(members) / 2
+                x, y = column * (_WIDTH + _GAP), top + down + n * _STEP
+                spots[i] = _Spot(first + column, x, y, top)
+        top += deepest * _STEP + _LANE - (_STEP - _HEIGHT)
+    return [spots[i] for i in range(len(blocks))], top - _LANE + 8
 
 
-def _mean(values: Sequence[int]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _is_next(blocks: Sequence[Block], i: int, j: int) -> bool:
-    """Whether no other way leads from block i to block j, so that a plain line will do."""
-    return not any(i < k < j for k in blocks[j].inputs)
+def _line(a: _Spot, b: _Spot, source: int) -> Html:
+    """Draw an arrow from card a to card b, through the gaps between cards.
 
-
-def _line(a: _Spot, b: _Spot, plain: bool) -> Html:
-    """Draw an arrow from card a to card b; around the cards between them if there are any."""
-    if a.row == b.row and plain:
-        x, y = a.x + _WIDTH, a.y + _HEIGHT / 2
-        end = b.y + _HEIGHT / 2
-        way = f"M{x:.0f} {y:.0f}C{x + 16:.0f} {y:.0f} {b.x - 16:.0f} {end:.0f} {b.x - 6:.0f} {end:.0f}"
-        return join(tag("path", d=way, class_="way"), _head(b.x - 1, end, 5, 0))
-    if a.row == b.row:
-        above = min(a.y, b.y) - 20
+    Lines from different sources keep a little apart where they run side by side.
+    """
+    x, y, end = a.x + _WIDTH, a.y + _HEIGHT / 2, b.y + _HEIGHT / 2
+    head = tag("path", d=f"M{b.x - 1:.0f} {end:.0f}l-6 -3.5v7Z", class_="head")
+    if b.layer == a.layer + 1 and a.top == b.top:
+        bend = _GAP / 2
         way = (
-            f"M{a.middle + 20:.0f} {a.y:.0f}C{a.middle + 20:.0f} {above:.0f} "
-            f"{b.middle - 20:.0f} {above:.0f} {b.middle - 20:.0f} {b.y - 6:.0f}"
+            f"M{x:.0f} {y:.0f}C{x + bend:.0f} {y:.0f} {b.x - bend:.0f} {end:.0f} "
+            f"{b.x - 6:.0f} {end:.0f}"
         )
-        return join(tag("path", d=way, class_="way skip"), _head(b.middle - 20, b.y - 1, 0, 5))
-    lane = b.y - _LANE / 2
-    way = f"M{a.middle:.0f} {a.y + _HEIGHT:.0f}V{lane:.0f}H{b.middle:.0f}V{b.y - 6:.0f}"
-    kind = "way" if plain else "way skip"
-    return join(tag("path", d=way, class_=kind), _head(b.middle, b.y - 1, 0, 5))
+        return join(tag("path", d=way, class_="way"), head)
+    apart = 2 * (source % 4)
+    lane = b.top - 10 - 2 * apart
+    way = f"M{x:.0f} {y:.0f}h{5 + apart}V{lane:.0f}H{b.x - 13:.0f}V{end:.0f}H{b.x - 6:.0f}"
+    kind = "way" if b.layer == a.layer + 1 else "way far"
+    return join(tag("path", d=way, class_=kind), head)
 
 
-def _head(x: float, y: float, right: int, down: int) -> Html:
-    """Draw the head of an arrow that ends at (x, y) and points right or down."""
-    back_x, back_y = x - right, y - down
-    way = (
-        f"M{x:.0f} {y:.0f}L{back_x + 0.7 * down:.1f} {back_y + 0.7 * right:.1f}"
-        f"L{back_x - 0.7 * down:.1f} {back_y - 0.7 * right:.1f}Z"
-    )
-    return tag("path", d=way, class_="head")
-
-
-def _card(block: Block, spot: _Spot, total: float, sharpest: int) -> Html:
+def _card(block: Block, spot: _Spot, total: float, most: float, sharpest: int) -> Html:
     share = block.macs / total if total else 0.0
     level = min(_LEVELS - 1, round(math.log2(max(1.0, sharpest / max(1, block.resolution)))))
     inside = ", ".join(f"{n} × {kind}" if n > 1 else kind for kind, n in block.operations)
@@ -182,7 +172,8 @@ def _card(block: Block, spot: _Spot, total: float, sharpest: int) -> Html:
         f"{block.name}: {inside}. Output {shape(block.output)}, {amount(block.params)} parameters, "
         f"{amount(block.macs)} MACs ({percent(share)} of all)."
     )
-    bar = _WIDTH - 24
+    rail = _WIDTH - 24
+    bar = rail * block.macs / most if most else 0.0
     return tag(
         "g",
         tag("title", about),
@@ -192,10 +183,8 @@ def _card(block: Block, spot: _Spot, total: float, sharpest: int) -> Html:
         tag("text", _short(block.name, 22), x=12, y=40, class_="name"),
         tag("text", shape(block.output), x=12, y=60, class_="shape"),
         tag("text", percent(share, 0), x=_WIDTH - 12, y=60, class_="share"),
-        tag("rect", class_="track", x=12, y=73, width=bar, height=4, rx=2),
-        tag("rect", class_="bar", x=12, y=73, width=f"{bar * share:.1f}", height=4, rx=2)
-        if share
-        else None,
+        tag("rect", class_="rail", x=12, y=73, width=rail, height=4, rx=2),
+        tag("rect", class_="bar", x=12, y=73, width=f"{bar:.1f}", height=4, rx=2) if bar else None,
         transform=f"translate({spot.x:.0f} {spot.y:.0f})",
     )
 

@@ -90,7 +90,7 @@ class Facts:
     @property
     def finished(self) -> bool:
         """Whether nothing more is to come."""
-        return self.get("status") == "done"
+        return bool(self.get("status") == "done")
 
     @cached_property
     def classes(self) -> list[str]:

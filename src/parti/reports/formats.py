@@ -9,12 +9,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 __all__ = [
-    "adjective",
     "amount",
     "count",
     "duration",
     "finite",
+    "goal",
     "label",
+    "limit",
     "mean_spread",
     "metric",
     "moment",
@@ -45,6 +46,7 @@ _LABELS = {
     "f1": "F1",
 }
 
+_COUNTED = ("params", "macs")
 _SHARES = ("accuracy", "precision", "recall", "f1", "iou", "dice")
 
 
@@ -91,9 +93,10 @@ def amount(value: Any) -> str:
 def _three(number: float) -> str:
     if number == round(number) and abs(number) < 1000:
         return f"{number:.0f}"
-    digits = max(0, 2 - math.floor(math.log10(abs(number)))) if number else 0
-    text = f"{number:.{min(digits, 6)}f}"
-    return text
+    if not 1e-4 <= abs(number) < 1e15:
+        return f"{number:.2e}"
+    digits = 2 - math.floor(math.log10(abs(float(f"{number:.3g}"))))
+    return f"{number:.{max(0, digits)}f}"
 
 
 def duration(seconds: Any) -> str:
@@ -119,6 +122,8 @@ def metric(name: str, value: Any) -> str:
         return NONE
     if is_share(name):
         return percent(number)
+    if name == "auc":
+        return f"{number:.4f}"
     if name.endswith("_ms"):
         return f"{_three(number)}{_THIN}ms"
     if name.endswith("_bytes"):
@@ -140,14 +145,14 @@ def mean_spread(values: Sequence[Any]) -> str:
     return f"{100 * fmean(numbers):.1f} ± {100 * stdev(numbers):.1f}{_THIN}%"
 
 
-def moment(value: Any) -> str:
+def moment(value: str | datetime | None) -> str:
     """Return an ISO date and time, or a datetime, as day, month, year and time."""
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            return moment(datetime.fromisoformat(value))
         except ValueError:
             return value
-    if not isinstance(value, datetime):
+    if value is None:
         return NONE
     zone = f" {value.tzname()}" if value.tzinfo else ""
     return f"{value.day} {value:%b %Y, %H:%M}{zone}"
@@ -165,6 +170,15 @@ def plural(n: int, noun: str) -> str:
     return f"{count(n)} {noun}{'' if n == 1 else 's'}"
 
 
-def adjective(goal: str) -> str:
-    """Return what a goal asks for: "max" the highest, "min" the lowest."""
-    return "highest" if goal == "max" else "lowest"
+def goal(name: str, wanted: str) -> str:
+    """Return an objective in words: `highest validation accuracy`, `fewest parameters`."""
+    counted = name in _COUNTED
+    most, least = ("most", "fewest") if counted else ("highest", "lowest")
+    return f"{most if wanted == 'max' else least} {label(name)}"
+
+
+def limit(name: str, words: str, value: float) -> str:
+    """Return a limit in words: `at most 100 k parameters`, `latency at most 5 ms`."""
+    if name in _COUNTED:
+        return f"{words} {metric(name, value)} {label(name)}"
+    return f"{label(name)} {words} {metric(name, value)}"

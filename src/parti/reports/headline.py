@@ -9,12 +9,13 @@ from parti.reports.blocks import blocks
 from parti.reports.diagram import plan
 from parti.reports.facts import Facts, Rival, records
 from parti.reports.formats import (
-    adjective,
     amount,
     count,
     duration,
     finite,
+    goal,
     label,
+    limit,
     mean_spread,
     metric,
     moment,
@@ -44,12 +45,13 @@ def headline(facts: Facts) -> Html:
 def claim(facts: Facts) -> str:
     """Return the result in one line."""
     best, summary = facts.best, facts.summary
-    if (accuracy := finite(best.get("test_accuracy"))) is not None:
-        size = finite(best.get("params"))
-        tail = f" with {amount(size)} parameters" if size is not None else ""
-        return f"{percent(accuracy)} test accuracy{tail}"
+    name = facts.study.objectives[0].metric
+    for found in ("test_accuracy", name):
+        if (value := finite(best.get(found))) is not None:
+            size = finite(best.get("params"))
+            tail = f" with {amount(size)} parameters" if size is not None else ""
+            return f"{metric(found, value)} {label(found)}{tail}"
     if summary.best is not None:
-        name = facts.study.objectives[0].metric
         return f"{metric(name, summary.best.metric(name))} {label(name)} so far"
     if not facts.finished and facts.get("finished") is None:
         return "Searching: no network to show yet"
@@ -65,16 +67,20 @@ def _eyebrow(facts: Facts) -> str:
 
 def _asked(facts: Facts) -> str:
     study = facts.study
-    goals = " and ".join(f"the {adjective(o.goal)} {label(o.metric)}" for o in study.objectives)
+    goals = " and ".join(f"the {goal(o.metric, o.goal)}" for o in study.objectives)
     limits = [
-        f"{label(c.metric)} {sign} {metric(c.metric, value)}"
+        limit(c.metric, words, value)
         for c in study.constraints
-        for sign, value in (("at most", c.at_most), ("at least", c.at_least))
+        for words, value in (("at most", c.at_most), ("at least", c.at_least))
         if finite(value) is not None
     ]
     data = facts.get("data", "name")
     images, classes = facts.get("data", "images"), len(facts.classes)
-    size = f" ({count(images)} samples, {plural(classes, 'class').replace('classs', 'classes')})" if images and classes else ""
+    size = (
+        f" ({count(images)} samples, {plural(classes, 'class').replace('classs', 'classes')})"
+        if images and classes
+        else ""
+    )
     return "".join(
         [
             f"Asked for {goals}",
@@ -89,18 +95,19 @@ def _done(facts: Facts) -> str:
     s: Summary = facts.summary
     hardware = facts.get("cost", "hardware")
     spent = finite(facts.get("cost", "search_seconds")) or s.seconds
-    ended = s.done + s.failed
+    if not (ended := s.done + s.failed):
+        return f"parti has not trained a network yet{_aside(s)}."
     where = f" on {hardware}" if hardware else ""
     return f"parti trained {plural(ended, 'network')} in {duration(spent)}{where}{_aside(s)}."
 
 
 def _aside(summary: Summary) -> str:
     notes = []
+    if summary.failed:
+        notes.append(f"{count(summary.failed)} of them failed")
     if summary.rejected:
         notes.append(f"{count(summary.rejected)} more broke a limit and were not trained")
-    if summary.failed:
-        notes.append(f"{count(summary.failed)} failed")
-    return f" ({', '.join(notes)})" if notes else ""
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _notice(facts: Facts) -> Html | None:
@@ -132,7 +139,9 @@ def _tiles(facts: Facts) -> Html | None:
     tiles = []
     winner = facts.rivals[0] if best else None
     if winner and winner.accuracy is not None:
-        tiles.append(_tile("Test accuracy", percent(winner.accuracy), _accuracy_note(facts, winner)))
+        tiles.append(
+            _tile("Test accuracy", percent(winner.accuracy), _accuracy_note(facts, winner))
+        )
     elif finite(best.get("val_accuracy")) is not None:
         note = "on the validation split"
         tiles.append(_tile("Validation accuracy", percent(best["val_accuracy"]), note))
@@ -143,7 +152,9 @@ def _tiles(facts: Facts) -> Html | None:
         best = trial.metrics
     if finite(best.get("params")) is not None:
         memory = finite(best.get("activation_bytes"))
-        note = f"{metric('activation_bytes', memory)} of activations" if memory else "weights to store"
+        note = (
+            f"{metric('activation_bytes', memory)} of activations" if memory else "weights to store"
+        )
         tiles.append(_tile("Parameters", amount(best["params"]), note))
     if finite(best.get("macs")) is not None:
         tiles.append(_tile("MACs", amount(best["macs"]), "multiply-accumulates per sample"))
@@ -162,7 +173,9 @@ def _accuracy_note(facts: Facts, winner: Rival) -> str:
     if facts.tested:
         parts.append(f"n = {count(facts.tested)}")
     if winner.interval:
-        parts.append(f"95 % interval {percent(winner.interval[0])} to {percent(winner.interval[1])}")
+        parts.append(
+            f"95 % interval {percent(winner.interval[0])} to {percent(winner.interval[1])}"
+        )
     if len(winner.seeds) > 1:
         parts.append(f"{len(winner.seeds)} seeds: {mean_spread(winner.seeds)}")
     return "; ".join(parts) or "on the test split"
@@ -205,7 +218,12 @@ def _side_by_side(facts: Facts) -> Html | None:
             tag("tbody", rows),
             class_="versus",
         ),
-        tag("p", "Line: 95 % interval of the test accuracy. Rings: single seeds.", class_="note"),
+        tag(
+            "p",
+            "Line: 95 % interval of the test accuracy; ring: one seed. Level: one network's "
+            "accuracy lies in the other's interval.",
+            class_="note",
+        ),
     )
 
 
@@ -240,7 +258,9 @@ def _level(a: Rival, b: Rival) -> bool:
 
 
 def _range(rivals: Sequence[Rival]) -> tuple[float, float]:
-    values = [v for r in rivals for v in (r.accuracy, *r.seeds, *(r.interval or ())) if v is not None]
+    values = [
+        v for r in rivals for v in (r.accuracy, *r.seeds, *(r.interval or ())) if v is not None
+    ]
     low, high = min(values), max(values)
     room = max(0.005, 0.04 * (high - low))
     return max(0.0, low - room), min(1.0, high + room)
@@ -257,5 +277,3 @@ def _strip(rival: Rival, low: float, high: float) -> Html:
     seeds = [tag("i", class_="seed", style=f"left:{at(seed)}") for seed in rival.seeds]
     dot = tag("i", class_="dot", style=f"left:{at(rival.accuracy or 0)}")
     return join(tag("span", line, seeds, dot, class_="track", aria_hidden="true"))
-
-

@@ -7,9 +7,8 @@ from typing import Any
 
 from parti.core.study import Study
 from parti.core.trial import State, Trial
-from parti.reports.analysis import first_line, front_against
+from parti.reports.analysis import COSTS, first_line, front_against
 from parti.reports.facts import Facts, look_up, records
-from parti.reports.figures import COSTS
 from parti.reports.formats import (
     NONE,
     amount,
@@ -67,7 +66,7 @@ def table(
         "div",
         tag(
             "table",
-            tag("caption", caption),
+            tag("caption", tag("span", caption)),
             tag("thead", tag("tr", heads)),
             tag("tbody", *rows),
             class_="sortable" if sortable else None,
@@ -95,7 +94,11 @@ def pairs(rows: Iterable[tuple[Child, Child]], kind: str = "pairs") -> Html:
     """Return a list of names and what they mean."""
     return tag(
         "dl",
-        [tag("div", tag("dt", name), tag("dd", value)) for name, value in rows if value is not None],
+        [
+            tag("div", tag("dt", name), tag("dd", value))
+            for name, value in rows
+            if value is not None
+        ],
         class_=kind,
     )
 
@@ -117,7 +120,7 @@ def trials_table(study: Study, trials: Sequence[Trial], winner: int | None) -> H
         outcome = _outcome(study, trial, winner, front)
         cells = [_number(trial.number, trial.number), tag("td", outcome)]
         cells += [_number(metric(n, trial.metric(n)), trial.metric(n)) for n in names]
-        cells.append(_number(duration(trial.seconds), trial.seconds))
+        cells.append(_number(duration(trial.seconds or None), trial.seconds))
         if staged:
             cells.append(_number(trial.proposal.fidelity or NONE, trial.proposal.fidelity))
         cells.append(tag("td", tag("code", trial.architecture.fingerprint)))
@@ -229,10 +232,16 @@ def baselines_table(facts: Facts) -> Html:
     for rival in facts.rivals:
         record = rival.record
         listed = rival.seeds or ((rival.accuracy,) if rival.accuracy is not None else ())
-        low_high = f"{percent(rival.interval[0])} – {percent(rival.interval[1])}" if rival.interval else NONE
+        low_high = (
+            f"{percent(rival.interval[0])} – {percent(rival.interval[1])}"
+            if rival.interval
+            else NONE
+        )
         rows.append(
             _row(
-                tag("th", rival.name, tag("small", rival.note) if rival.note else None, scope="row"),
+                tag(
+                    "th", rival.name, tag("small", rival.note) if rival.note else None, scope="row"
+                ),
                 _number(mean_spread(listed)),
                 _number(low_high),
                 _number(percent(record.get("val_accuracy"))),
@@ -247,7 +256,7 @@ def baselines_table(facts: Facts) -> Html:
     return table(
         ["network", *headings, "trials"],
         rows,
-        "The winner and the baselines, each trained in full with the same recipe.",
+        "The winner and the baselines on the same test split; ± is over seeds.",
         numbers=[*headings, "trials"],
     )
 

@@ -1,13 +1,14 @@
 """Blocks of parallel paths, as in Inception (Szegedy 2015; with shortcuts: Szegedy 2017).
 
 For each stage: its width and how many blocks it has. For each block: which paths it has, one to
-three of five, and in each path the width, the kernel or the kind of pooling.
+three of five, and in each path the kernel or the kind of pooling.
 
     stage2/width                                  channels between blocks
     stage2/blocks = 2                             how many
     stage2/blocks[0]/narrowing                    2 or 4: width over width inside paths
-    stage2/blocks[0]/paths = point + conv         which, of point, conv, double_conv, pool, separable
-    stage2/blocks[0]/paths=conv/kernel            3 or 5
+    stage2/blocks[0]/paths = point + conv         which of point, conv, double_conv, separable, pool
+    stage2/blocks[0]/paths=conv/kernel            3 or 5, as far as it fits into the images
+    stage2/blocks[0]/paths=separable/kernel       3 to 7, the two largest that fit
     stage2/blocks[0]/paths=pool/kind              max or average
 
 Paths are summed, not concatenated. Each path ends in a 1×1 convolution, and the sum of these is
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from torch import nn
 
@@ -60,8 +62,7 @@ def branches(
     for stage in stages(resolution):
         with scope(stage.name):
             channels = choose("width", widths(width, stage))
-            size = stage.size
-            body = repeat("blocks", lambda _, c=channels, s=size: _block(c, s, paths), blocks)
+            body = repeat("blocks", partial(_block, channels, stage.size, paths), blocks)
         enter = conv_norm_act(before, channels, 3 if stage.stride > 1 else 1, stride=stage.stride)
         parts[stage.name] = nn.Sequential(OrderedDict(enter=enter, blocks=body))
         before = channels
@@ -69,7 +70,7 @@ def branches(
     return assemble(parts)
 
 
-def _block(channels: int, size: int, counts: Sequence[int]) -> nn.Module:
+def _block(channels: int, size: int, counts: Sequence[int], _number: int) -> nn.Module:
     """A block of parallel paths whose input is added to their sum."""
     inside = channels // choose("narrowing", (2, 4))
 
@@ -86,7 +87,7 @@ def _block(channels: int, size: int, counts: Sequence[int]) -> nn.Module:
         return path(channels, inside, channels, kind)
 
     def separated() -> nn.Module:
-        kernel = choose("kernel", fitting((5, 7), size) or (3,))
+        kernel = choose("kernel", fitting((3, 5, 7), size)[-2:])
         return path(channels, inside, channels, separable(inside, inside, kernel), nn.ReLU())
 
     chosen = some_of(
@@ -95,8 +96,8 @@ def _block(channels: int, size: int, counts: Sequence[int]) -> nn.Module:
             "point": lambda: path(channels, inside, channels),
             "conv": conv,
             "double_conv": double_conv,
-            "pool": pool,
             "separable": separated,
+            "pool": pool,
         },
         k=counts,
     )

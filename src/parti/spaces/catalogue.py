@@ -53,7 +53,8 @@ def load_space(
                 f"space {name!r} is a {type(found).__name__}, which takes no arguments; "
                 f"leave out {', '.join(sizes)}"
             )
-        return found
+        space: Space = found
+        return space
     taken = _arguments(found)
     if unknown := [size for size in sizes if taken is not None and size not in taken]:
         raise InvalidSettings(

@@ -120,7 +120,9 @@ def _columns(choice: Choice) -> tuple[Option, ...]:
     if choice.kind != "some_of":
         return choice.options
     # Subsets are listed in the labels' order; a dict keeps the first of each.
-    labels = {label: None for subset in choice.options if isinstance(subset, tuple) for label in subset}
+    labels = {
+        label: None for subset in choice.options if isinstance(subset, tuple) for label in subset
+    }
     return tuple(labels)
 
 

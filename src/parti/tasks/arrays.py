@@ -258,7 +258,7 @@ def _load(path: Path) -> Any:
     try:
         if path.suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r")
-        with np.load(path) as arrays:
+        with path.open("rb") as opened, np.load(opened) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise InvalidData(

@@ -112,7 +112,7 @@ def _resized(data: ImageData, size: int | None, cache: Path | None) -> ImageData
 
 def _find(source: object, image_column: str | None, label_column: str | None) -> Found:
     """Choose the reader."""
-    if source == "digits" and isinstance(source, str):
+    if isinstance(source, str) and source == "digits":
         return _digits()
     if isinstance(source, str) and source.startswith("hf:"):
         return read_hub(source, image_column, label_column)

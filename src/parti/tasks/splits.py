@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "Splits",
     "TestData",
     "load_splits",
+    "part_of",
     "save_splits",
     "search_data",
     "split",
@@ -142,7 +144,7 @@ def load_splits(path: str | Path, data: ImageData) -> Splits:
         InvalidData: the file is missing or broken, or the data is no longer the same.
     """
     try:
-        with np.load(path) as file:
+        with Path(path).open("rb") as opened, np.load(opened) as file:
             fingerprint = str(file["fingerprint"])
             train, val, test = (file[name].astype(np.int64) for name in ("train", "val", "test"))
             seed, how = int(file["seed"]), str(file["how"])
@@ -183,6 +185,34 @@ def search_data(data: ImageData, splits: Splits, cache: Path | None = None) -> S
         value_range=value_range,
         name=data.name,
     )
+
+
+def part_of(data: SearchData, images: int, *, seed: int) -> SearchData:
+    """Keep some of the training images, with each class in proportion, and all for validation.
+
+    Args:
+        data: what a search may see.
+        images: how many training images to keep; more than there are keeps all.
+        seed: of the draw.
+
+    Raises:
+        InvalidSettings: fewer images than classes.
+    """
+    if images < data.class_count:
+        raise InvalidSettings(
+            f"{images} training images for {data.class_count} classes; keep at least one of each"
+        )
+    random = np.random.default_rng(seed)
+    labels = data.train_labels
+    order = random.permutation(len(labels))
+    # The rank of an image in its class, relative to the class's size: the lowest are kept, so
+    # that every class gives the same share, and each at least one.
+    rank = np.empty(len(labels))
+    for label in range(data.class_count):
+        mine = order[labels[order] == label]
+        rank[mine] = np.arange(len(mine)) / max(1, len(mine))
+    kept = np.sort(order[np.argsort(rank[order], kind="stable")[:images]])
+    return replace(data, train_images=data.train_images[kept], train_labels=labels[kept])
 
 
 def test_data(data: ImageData, splits: Splits, cache: Path | None = None) -> TestData:  # noqa: PT028

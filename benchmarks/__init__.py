@@ -1,0 +1,1 @@
+"""Measurements; each module has `main(argv)`, prints a table and returns its rows."""

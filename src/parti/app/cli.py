@@ -1,0 +1,316 @@
+"""`parti`: the command line. Commands parse and show; the work is done in `parti.finding`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from parti.core.errors import InvalidData, InvalidSettings, InvalidStudy, PartiError, StoreError
+
+if TYPE_CHECKING:
+    from parti.core.protocols import Store
+    from parti.finding.found import Found
+    from parti.finding.settings import Settings
+
+app = typer.Typer(
+    name="parti",
+    help="Neural architecture search on your data, for your device, within your limits.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DEFAULT_STORE = "sqlite:///parti-studies/studies.db"
+OK, UNEXPECTED, WRONG_INPUT, NOTHING_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
+
+Store_ = Annotated[
+    str, typer.Option("--store", help="Where studies are kept, as a URL.", metavar="URL")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+StudyName = Annotated[str, typer.Argument(help="Name of the study.", metavar="STUDY")]
+Workers = Annotated[int, typer.Option(min=1, help="Trials that are trained at the same time.")]
+
+
+@app.command()
+def search(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="digits, a folder of images per class, .npz, .npy, .parquet, or hf:NAME.",
+            metavar="DATA",
+        ),
+    ],
+    budget: Annotated[
+        str | None, typer.Option(help="Time for everything: 90s, 40m, 2h. Default 10m.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of networks to try.")] = None,
+    max_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max", metavar="METRIC=VALUE", help="A limit: params=300k, latency_ms=5, macs=10M."
+        ),
+    ] = None,
+    min_: Annotated[
+        list[str] | None, typer.Option("--min", metavar="METRIC=VALUE", help="A lower limit.")
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(help="What to optimize; more than one for a front. Default val_accuracy."),
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="auto, chain, branches, residual, mobile, cell, or FILE.py:NAME.")
+    ] = "auto",
+    strategy: Annotated[
+        str, typer.Option(help="auto, evolution, random, or package.module:Name.")
+    ] = "auto",
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each trial.")] = None,
+    final_epochs: Annotated[int | None, typer.Option(help="Epochs of the final training.")] = None,
+    finalists: Annotated[int | None, typer.Option(help="Networks to train in full.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Final trainings of the winner.")] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Compare with random search and a well-known network.")
+    ] = True,
+    image_size: Annotated[int | None, typer.Option(help="Resize images to this size.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of a table's images.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of a table's labels.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Workers = 1,
+    study: Annotated[str | None, typer.Option(help="Name to keep it under.")] = None,
+    store: Store_ = DEFAULT_STORE,
+    seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Search a network for DATA, train it, test it once, export it and report.
+
+    The same command goes on where it was stopped, and shows a finished result at once.
+    """
+    from parti.finding.settings import parse_duration, settings_of
+
+    with _errors_explained(json_):
+        settings = settings_of(
+            data=_absolute(data),
+            seconds=parse_duration(budget) if budget is not None else None,
+            trials=trials,
+            objectives=tuple(objective or ("val_accuracy",)),
+            at_most=_limits("--max", max_),
+            at_least=_limits("--min", min_),
+            space=space,
+            strategy=strategy,
+            epochs=epochs,
+            final_epochs=final_epochs,
+            finalists=finalists,
+            seeds=seeds,
+            baselines=baselines,
+            seed=seed,
+            image_size=image_size,
+            image_column=image_column,
+            label_column=label_column,
+            device=device,
+        )
+        _run(settings, study, store, workers, json_)
+
+
+@app.command()
+def resume(
+    study: StudyName, store: Store_ = DEFAULT_STORE, workers: Workers = 1, json_: Json = False
+) -> None:
+    """Go on with a search that was stopped."""
+    from parti.finding.settings import settings_of
+
+    with _errors_explained(json_):
+        settings = settings_of(**_open(store, study).study(study).settings)
+        if settings.data.startswith("python:"):
+            raise InvalidSettings(
+                f"the data of study {study!r} was given from Python; call parti.find again there"
+            )
+        _run(settings, study, store, workers, json_)
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
+    store: Store_ = DEFAULT_STORE,
+    json_: Json = False,
+) -> None:
+    """Show how far a study is; without a name, list all studies."""
+    from parti.app.show import status_of, table_of_studies
+
+    with _errors_explained(json_):
+        opened = _open(store, study)
+        names = [study] if study else [n for n in opened.studies() if "/" not in n]
+        rows = [status_of(opened, name, store) for name in names]
+        if json_:
+            _print_json({"studies": rows} if study is None else rows[0])
+        else:
+            table_of_studies(rows)
+
+
+@app.command()
+def report(
+    study: StudyName,
+    store: Store_ = DEFAULT_STORE,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write the report page of a study, finished or not, and print where it is."""
+    from parti.app.show import partial_result
+    from parti.finding import finished
+    from parti.finding.files import study_folder
+    from parti.reports import write_report
+
+    with _errors_explained(False):
+        opened = _open(store, study)
+        folder = study_folder(store, study)
+        found = finished(folder, opened, study)
+        trials, _ = opened.trials(study)
+        asked = opened.study(study)
+        result = found.to_dict() if found else partial_result(asked, trials, folder)
+        page = write_report(folder / "report.html", result, asked, trials).resolve()
+        typer.echo(page)
+        if open_:
+            typer.launch(page.as_uri())
+
+
+@app.command()
+def export(
+    study: StudyName,
+    to: Annotated[
+        list[str] | None, typer.Option(help="onnx, safetensors, torch_export. Default: all.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder to make. Default: STUDY-model.")
+    ] = None,
+    store: Store_ = DEFAULT_STORE,
+) -> None:
+    """Copy the trained model of a finished study, with its card and a standalone predict.py."""
+    from parti.app.models import copy_model
+
+    with _errors_explained(False):
+        found = _finished(study, store)
+        for file in copy_model(found.folder / "model", folder or Path(f"{study}-model"), to):
+            typer.echo(file)
+
+
+@app.command()
+def predict(
+    study: StudyName,
+    images: Annotated[list[Path], typer.Argument(help="Images, or .npy arrays.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to show for each.")] = 1,
+    store: Store_ = DEFAULT_STORE,
+    json_: Json = False,
+) -> None:
+    """Classify images with the exported model of a finished study."""
+    from parti.app.models import run_predict
+
+    with _errors_explained(json_):
+        found = _finished(study, store)
+        raise typer.Exit(run_predict(found.folder / "model", images, top, json_))
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+# --- helpers ---------------------------------------------------------------------------------
+
+
+def _run(settings: Settings, study: str | None, store: str, workers: int, json_: bool) -> None:
+    from parti.app.live import terminal_watcher
+    from parti.app.show import show_found
+    from parti.finding import run
+
+    name = study or settings.name
+    command = shlex.join(["parti", *sys.argv[1:]])
+    try:
+        with terminal_watcher(name) as watcher:
+            found = run(settings, settings.data, study, store, workers, watcher, command)
+    except KeyboardInterrupt:
+        where = "" if store == DEFAULT_STORE else f" --store {shlex.quote(store)}"
+        typer.echo(
+            f"Stopped. Nothing is lost; go on with: parti resume {shlex.quote(name)}{where}",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    if json_:
+        _print_json(found.summary())
+    else:
+        show_found(found)
+
+
+@contextmanager
+def _errors_explained(json_: bool) -> Iterator[None]:
+    from parti.finding.errors import NothingFound
+
+    try:
+        yield
+    except PartiError as error:
+        typer.echo(f"parti: {error}", err=True)
+        if json_:
+            _print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+        wrong = (InvalidSettings, InvalidData, InvalidStudy, StoreError)
+        code = NOTHING_FOUND if isinstance(error, NothingFound) else UNEXPECTED
+        raise typer.Exit(WRONG_INPUT if isinstance(error, wrong) else code) from None
+
+
+def _open(url: str, study: str | None) -> Store:
+    from parti.stores import open_store
+
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not file.exists():
+        raise StoreError(
+            f"there is no store {url}; searches make one. Run parti in the folder where you "
+            "searched, or name the store with --store"
+        )
+    store = open_store(url)
+    if study is not None:
+        store.study(study)
+    return store
+
+
+def _finished(study: str, store: str) -> Found:
+    from parti.finding import finished
+    from parti.finding.files import study_folder
+
+    found = finished(study_folder(store, study), _open(store, study), study)
+    if found is None:
+        raise StoreError(f"study {study!r} is not finished; go on with: parti resume {study}")
+    return found
+
+
+def _limits(option: str, pairs: list[str] | None) -> dict[str, float]:
+    from parti.finding.settings import parse_number
+
+    limits: dict[str, float] = {}
+    for pair in pairs or ():
+        metric, sign, value = pair.partition("=")
+        if not sign:
+            raise InvalidSettings(f"{option} {pair!r}; write {option} METRIC=VALUE, as params=300k")
+        if metric in limits:
+            raise InvalidSettings(f"{option} limits {metric!r} twice")
+        limits[metric] = parse_number(value)
+    return limits
+
+
+def _absolute(data: str) -> str:
+    """The data's full path, so that a study can be resumed from another folder."""
+    path = Path(data).expanduser()
+    named = data == "digits" or data.startswith("hf:")
+    return data if named and not path.exists() else str(path.resolve())
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value))
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,115 @@
+"""What the commands print about studies and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from parti.core.protocols import Store
+from parti.core.study import Study, best
+from parti.core.trial import State, Trial
+from parti.finding import finished
+from parti.finding.files import read_json, study_folder
+from parti.finding.found import Found
+
+__all__ = ["partial_result", "show_found", "status_of", "table_of_studies"]
+
+
+def show_found(found: Found) -> None:
+    """Print a result for people."""
+    console = Console(highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), title=found.study, title_justify="left")
+    for column in ("", "test accuracy", "val accuracy", "params", "MACs", "latency"):
+        table.add_column(column, justify="left" if not column else "right")
+    for entry in (found.best, *found.baselines):
+        table.add_row(
+            str(entry["name"]),
+            _accuracy(entry),
+            f"{entry['val_accuracy']:.4f}",
+            f"{entry['params']:,}",
+            f"{entry['macs']:,}",
+            f"{entry['latency_ms']:.3f} ms",
+        )
+    console.print(table)
+    cost = found.to_dict()["cost"]
+    n = found.best["metrics"]["n"]
+    console.print(
+        f"test split of {n:,} images, opened once · latency: {found.best['latency_conditions']}\n"
+        f"{cost['trials']} trials ({cost['failed']} failed, {cost['rejected']} rejected) in "
+        f"{cost['search_seconds']:.0f} s, {cost['total_seconds']:.0f} s with baselines and final "
+        f"training, on {cost['hardware']}",
+        soft_wrap=True,
+    )
+    for name, file in found.to_dict()["files"].items():
+        console.print(f"{name:>8}  {file}", soft_wrap=True)
+
+
+def status_of(store: Store, name: str, url: str) -> dict[str, Any]:
+    """How far a study is, as JSON values."""
+    study = store.study(name)
+    trials, _ = store.trials(name)
+    states = [trial.state for trial in trials]
+    top = best(study, trials)
+    found = finished(study_folder(url, name), store, name)
+    return {
+        "study": name,
+        "status": "finished" if found else "not finished",
+        "data": study.settings.get("data"),
+        "trials": {state.value: states.count(state) for state in State},
+        "budget": {"trials": study.budget.trials, "seconds": study.budget.seconds},
+        "seconds": store.spend(name, 0.0),
+        "best": dict(top.metrics) if top is not None else None,
+        "test_accuracy": found.test_accuracy if found else None,
+    }
+
+
+def table_of_studies(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each study."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("study", "status", "data", "trials", "val accuracy", "test accuracy"):
+        table.add_column(column)
+    for row in rows:
+        trials = row["trials"]
+        most = row["budget"]["trials"]
+        best_val = (row["best"] or {}).get("val_accuracy")
+        table.add_row(
+            row["study"],
+            row["status"],
+            str(row["data"]),
+            f"{trials['done']}" + (f" of {most}" if most else ""),
+            "–" if best_val is None else f"{best_val:.4f}",
+            "–" if row["test_accuracy"] is None else f"{row['test_accuracy']:.4f}",
+        )
+    Console(highlight=False).print(table)
+
+
+def partial_result(study: Study, trials: Sequence[Trial], folder: Path) -> dict[str, Any]:
+    """What can be said of a search that is not finished."""
+    states = [trial.state for trial in trials]
+    began = read_json(folder / "began.json") or {}
+    return {
+        "study": study.name,
+        "command": began.get("command"),
+        "started": began.get("started"),
+        "finished": None,
+        "status": "searching",
+        "objectives": [{"metric": o.metric, "goal": o.goal} for o in study.objectives],
+        "constraints": [str(constraint) for constraint in study.constraints],
+        "budget": {"trials": study.budget.trials, "seconds": study.budget.seconds},
+        "seed": study.seed,
+        "cost": {
+            "trials": len(trials) - states.count(State.REJECTED),
+            "failed": states.count(State.FAILED),
+            "rejected": states.count(State.REJECTED),
+        },
+    }
+
+
+def _accuracy(entry: Mapping[str, Any]) -> str:
+    if entry["test_std"] is None:
+        return f"{entry['test_accuracy']:.4f}"
+    return f"{entry['test_mean']:.4f} ± {entry['test_std']:.4f}"

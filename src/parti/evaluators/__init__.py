@@ -1,0 +1,1 @@
+"""Evaluators measure an architecture: in theory, on the clock, and by training."""

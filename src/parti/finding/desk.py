@@ -1,0 +1,294 @@
+"""Everything that the stages of a search share: settings, data, space, store and folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from parti.core.architecture import Architecture
+from parti.core.errors import InvalidSettings
+from parti.core.plugins import load
+from parti.core.protocols import Evaluator, Store, Strategy
+from parti.core.study import Budget, Study
+from parti.core.trial import Job, State, Trial
+from parti.core.walks import sample
+from parti.deploy.model import DeployedModel
+from parti.evaluators.complexity import Complexity
+from parti.evaluators.latency import Latency
+from parti.evaluators.recipe import Recipe, default_recipe
+from parti.evaluators.staged import Staged
+from parti.evaluators.training import Training
+from parti.finding.attain import attainable
+from parti.finding.files import write_json
+from parti.finding.fixed import fixed
+from parti.finding.plan import Plan, plan_search
+from parti.finding.settings import Settings
+from parti.finding.watch import Watcher
+from parti.loop import search
+from parti.networks.known import default_known
+from parti.spaces.catalogue import default_space, load_space
+from parti.strategies import STRATEGIES
+from parti.tasks.images import read_images
+from parti.tasks.splits import load_splits, part_of, save_splits, search_data, split, test_data
+from parti.tasks.values import ImageData, SearchData, Splits, TestData
+
+__all__ = ["Desk"]
+
+LATENCIES = frozenset({"latency_ms", "latency_p95_ms"})
+
+
+@dataclass
+class Desk:
+    """What a search works with.
+
+    Args:
+        settings: what was asked.
+        source: where the data is: the settings' text, or an object given from Python.
+        name: of the study.
+        store: keeps the trials.
+        folder: keeps everything else.
+        workers: how many jobs run at once.
+        watcher: shows the course.
+    """
+
+    settings: Settings
+    source: object
+    name: str
+    store: Store
+    folder: Path
+    workers: int
+    watcher: Watcher
+
+    # --- data ---
+
+    @cached_property
+    def data(self) -> ImageData:
+        """The images."""
+        return read_images(
+            self.source,
+            image_size=self.settings.image_size,
+            image_column=self.settings.image_column,
+            label_column=self.settings.label_column,
+            cache=self.folder / "cache",
+        )
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The splits, as they were saved with the study, else new ones."""
+        file = self.folder / "splits.npz"
+        if file.exists():
+            return load_splits(file, self.data)
+        splits = split(self.data, seed=self.settings.seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_splits(file, splits, self.data)
+        return splits
+
+    @cached_property
+    def seen(self) -> SearchData:
+        """What the search may see: training and validation images."""
+        return search_data(self.data, self.splits, self.folder / "cache")
+
+    def sealed(self) -> TestData:
+        """The test images. Called once, at the end."""
+        return test_data(self.data, self.splits, self.folder / "cache")
+
+    # --- space, recipe, plan ---
+
+    @cached_property
+    def space_name(self) -> str:
+        """The space's name."""
+        chosen = self.settings.space
+        return default_space(self.seen.input_shape) if chosen == "auto" else chosen
+
+    @cached_property
+    def shape(self) -> dict[str, int]:
+        """What a network must fit: channels, classes, resolution."""
+        channels, height, width = self.seen.input_shape
+        return {
+            "in_channels": channels,
+            "classes": self.seen.class_count,
+            "resolution": min(height, width),
+        }
+
+    @cached_property
+    def space(self) -> Any:
+        """What is searched."""
+        return load_space(self.space_name, **self.shape)
+
+    @cached_property
+    def fixed(self) -> Any:
+        """The well-known network, as a space of one."""
+        return fixed(default_known(self.shape["resolution"]), **self.shape)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How networks are trained."""
+        return default_recipe(self.seen)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How much is spent on each trial."""
+        return plan_search(
+            self.settings,
+            self.seen,
+            self.space.build(self.example),
+            self.recipe,
+            self.folder / "plan.json",
+        )
+
+    @cached_property
+    def example(self) -> Architecture:
+        """A member that keeps to the constraints, as far as they can be checked cheaply.
+
+        Raises:
+            InvalidStudy: there is none.
+        """
+        cheap = self.complexity(self.space)
+        if any(c.metric in cheap.provides for c in self.settings.study_constraints):
+            return attainable(
+                self.space, cheap, self.settings.study_constraints, self.settings.seed
+            )
+        return sample(self.space, Random(self.settings.seed))
+
+    # --- evaluators ---
+
+    def complexity(self, space: Any) -> Complexity:
+        """Counts parameters and operations."""
+        return Complexity(space, self.seen.input_shape)
+
+    @cached_property
+    def latency(self) -> Latency | None:
+        """Measures latency, if that is an objective or limited."""
+        asked = {*self.settings.objectives, *self.settings.at_most, *self.settings.at_least}
+        if not asked & LATENCIES:
+            return None
+        deployed = partial(DeployedModel, mean=self.seen.mean, std=self.seen.std)
+        return Latency(self.space, self.seen.input_shape, deployed=deployed)
+
+    def evaluator(self, space: Any, epochs: int, images: int | None = None) -> Evaluator:
+        """Measures complexity, perhaps latency, then trains.
+
+        Args:
+            space: builds the networks.
+            epochs: of each training.
+            images: how many training images are used; None for all.
+        """
+        data = self.seen
+        if images is not None and images < len(data.train_labels):
+            data = part_of(data, images, seed=self.settings.seed)
+        training = Training(space, data, self.recipe, epochs=epochs, device=self.settings.device)
+        stages: list[Evaluator] = [self.complexity(space), training]
+        if self.latency is not None and space is self.space:
+            stages.insert(1, self.latency)
+        return Staged(stages, self.settings.study_constraints if space is self.space else ())
+
+    # --- searching ---
+
+    def strategy(self, study: Study) -> Strategy:
+        """The strategy that was asked for; "auto" is regularized evolution.
+
+        Raises:
+            InvalidSettings: there is no such strategy.
+        """
+        name = self.strategy_name
+        made = load("strategy", name, STRATEGIES)
+        if name != "evolution":
+            return _strategy(made(self.space, study), name)
+        size = self.plan.population
+        return _strategy(
+            made(self.space, study, population=size, tournament=max(2, round(size / 4))), name
+        )
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy's name."""
+        return "evolution" if self.settings.strategy == "auto" else self.settings.strategy
+
+    def study(self, part: str, *, budget: Budget, seed: int, constrained: bool = True) -> Study:
+        """One of the studies that make up this search: "" is the search itself."""
+        return Study(
+            name=f"{self.name}/{part}" if part else self.name,
+            objectives=self.settings.study_objectives,
+            constraints=self.settings.study_constraints if constrained else (),
+            budget=budget,
+            seed=seed,
+            settings={} if part else self.settings.model_dump(mode="json"),
+        )
+
+    def run(self, study: Study, strategy: Strategy, evaluator: Evaluator) -> list[Trial]:
+        """Search, or go on searching; checkpoints lie in the study's own folder."""
+        return search(
+            study,
+            strategy,
+            evaluator,
+            self.store,
+            workers=self.workers,
+            workdir=self.workdir(study),
+            watch=self.watcher.progress,
+        )
+
+    def workdir(self, study: Study) -> Path:
+        """Where the trials of a study keep their checkpoints."""
+        part = study.name.removeprefix(self.name).strip("/") or "search"
+        return self.folder / part
+
+    def trial_folder(self, study: Study, trial: Trial) -> Path:
+        """Where one trial keeps its checkpoint."""
+        return self.workdir(study) / "trials" / f"{trial.number:05d}"
+
+    # --- what was measured ---
+
+    def spent(self, *parts: str) -> float:
+        """Seconds spent on some of the studies so far."""
+        known = set(self.store.studies())
+        names = [f"{self.name}/{part}" if part else self.name for part in parts]
+        return sum(self.store.spend(name, 0.0) for name in names if name in known)
+
+    def parts(self, prefix: str) -> list[str]:
+        """The studies of this search whose part begins with a prefix."""
+        start = f"{self.name}/"
+        names = [n.removeprefix(start) for n in self.store.studies() if n.startswith(start)]
+        return [name for name in names if name.startswith(prefix)]
+
+    def keep(self, file: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON file into the study's folder."""
+        write_json(self.folder / file, value)
+
+
+class Remembered:
+    """An evaluator that does not train again what another study has trained in the same way.
+
+    Args:
+        evaluator: measures what is new.
+        trials: what is known; only trials that ended count.
+    """
+
+    def __init__(self, evaluator: Evaluator, trials: Iterable[Trial]) -> None:
+        self.evaluator = evaluator
+        self.known = {
+            trial.architecture: trial.measurements for trial in trials if trial.state is State.DONE
+        }
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The metrics of the evaluator."""
+        return self.evaluator.provides
+
+    def __call__(self, job: Job) -> Any:
+        """Yield what is known, or measure."""
+        if job.architecture in self.known:
+            yield from self.known[job.architecture]
+        else:
+            yield from self.evaluator(job)
+
+
+def _strategy(made: object, name: str) -> Strategy:
+    if not isinstance(made, Strategy):
+        raise InvalidSettings(
+            f"strategy {name!r} gives a {type(made).__name__} without ask and tell"
+        )
+    return made

@@ -1,0 +1,181 @@
+"""How much to spend on what: epochs of a trial, finalists, epochs and seeds of the final training.
+
+Decided from the budget and from measured speed, and kept with the study, so that a search that
+goes on after a crash keeps its plan.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parti.finding.files import read_json, write_json
+from parti.finding.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from parti.evaluators.recipe import Recipe
+    from parti.tasks.values import SearchData
+
+__all__ = ["Finals", "Plan", "plan_finals", "plan_search"]
+
+SEARCH_SHARE, BASELINE_SHARE = 0.36, 0.26
+"""Shares of a time budget for the search and for random search; the rest trains the finalists."""
+
+WANTED_TRIALS = 40
+"""A search within a time budget shortens its trials until about so many fit."""
+
+IMAGES_PER_TRIAL, IMAGES_PER_FINAL = 100_000, 1_000_000
+"""Images that are seen in a trial, and in a final training, in whole epochs, if time allows."""
+
+MOST_TRIAL_EPOCHS, MOST_FINAL_EPOCHS = 20, 100
+LEAST_FINAL_EPOCHS = 30
+FINALISTS = 3
+SECONDS_FOR_THE_REST = 20.0
+"""Time kept free for testing, export and report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the search is run.
+
+    Args:
+        epochs: of each trial.
+        images: training images that a trial sees in each epoch; all, or a stratified part.
+        population: of the evolution.
+        search_seconds: time for the search; None for no limit.
+        baseline_seconds: time for random search, at most; None for no limit.
+    """
+
+    epochs: int
+    images: int
+    population: int
+    search_seconds: float | None
+    baseline_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finals:
+    """How the finalists are trained.
+
+    Args:
+        finalists: how many of the best of each search.
+        seeds: how often the winners and the fixed network are trained.
+        epochs: of each training.
+        fixed_epochs: of the fixed network, so that it gets no more time than the winner.
+    """
+
+    finalists: int
+    seeds: int
+    epochs: int
+    fixed_epochs: int
+
+
+def plan_search(
+    settings: Settings, data: SearchData, network: nn.Module, recipe: Recipe, file: Path
+) -> Plan:
+    """Plan the trials; a plan that was made before is kept.
+
+    Args:
+        settings: what was asked.
+        data: what is trained on.
+        network: a typical member of the space, whose training speed is measured when there is a
+            time budget.
+        recipe: how it is trained.
+        file: where the plan is kept.
+    """
+    if (kept := read_json(file)) is not None:
+        return Plan(**kept)
+    images = len(data.train_labels)
+    epochs = settings.epochs or max(1, min(MOST_TRIAL_EPOCHS, round(IMAGES_PER_TRIAL / images)))
+    trials, share = settings.trials or WANTED_TRIALS, 1.0
+    plan = Plan(epochs, images, population(trials), None, None)
+    if settings.seconds is not None:
+        baselines = settings.baselines and settings.strategy != "random"
+        search = settings.seconds * (SEARCH_SHARE if baselines else SEARCH_SHARE + BASELINE_SHARE)
+        if settings.epochs is None:
+            affordable = search / trials / (seconds_per_image(network, data, recipe) * images)
+            epochs = max(1, min(epochs, int(affordable)))
+            share = min(1.0, affordable / epochs)
+        plan = replace(
+            plan,
+            epochs=epochs,
+            images=max(min(images, 1_000), round(images * share)),
+            search_seconds=search,
+            baseline_seconds=settings.seconds * BASELINE_SHARE if baselines else None,
+        )
+    write_json(file, asdict(plan))
+    return plan
+
+
+def plan_finals(
+    settings: Settings,
+    images: int,
+    left: float | None,
+    epoch_seconds: Sequence[float],
+    fixed_epoch_seconds: float,
+    file: Path,
+) -> Finals:
+    """Plan the final training; a plan that was made before is kept.
+
+    Args:
+        settings: what was asked.
+        images: number of training images.
+        left: seconds left of the budget; None for no limit.
+        epoch_seconds: what an epoch of each candidate took, best candidate first.
+        fixed_epoch_seconds: an estimate of the same for the fixed network; 0 for none.
+        file: where the plan is kept.
+    """
+    if (kept := read_json(file)) is not None:
+        return Finals(**kept)
+    usual = round(IMAGES_PER_FINAL / images)
+    wanted = settings.final_epochs or max(LEAST_FINAL_EPOCHS, min(MOST_FINAL_EPOCHS, usual))
+    finalists, seeds = settings.finalists or FINALISTS, settings.seeds or 1
+    epochs = wanted
+    if left is not None and settings.final_epochs is None:
+        left = max(0.0, left - SECONDS_FOR_THE_REST)
+        searches = 2 if settings.baselines and settings.strategy != "random" else 1
+        winner = epoch_seconds[0]
+        for finalists, seeds in _ambitions(settings):
+            each = sum(epoch_seconds[:finalists]) + (seeds - 1) * winner
+            one_epoch = searches * each + seeds * min(fixed_epoch_seconds, winner)
+            epochs = min(wanted, int(left / one_epoch))
+            if epochs >= 0.7 * wanted:
+                break
+        epochs = max(1, epochs)
+    fixed = epochs
+    if left is not None and fixed_epoch_seconds > epoch_seconds[0]:
+        fixed = max(1, math.floor(epochs * epoch_seconds[0] / fixed_epoch_seconds))
+    plan = Finals(finalists, seeds, epochs, fixed)
+    write_json(file, asdict(plan))
+    return plan
+
+
+def population(trials: int) -> int:
+    """A population that leaves two thirds of the trials to evolve in, at most the paper's 100."""
+    return max(4, min(100, trials // 3))
+
+
+def seconds_per_image(network: nn.Module, data: SearchData, recipe: Recipe) -> float:
+    """Measure how long training takes for each image, on a few batches."""
+    from parti.evaluators.trained import train
+    from parti.tasks.splits import part_of
+
+    few = part_of(data, min(len(data.train_labels), 6 * recipe.batch_size), seed=0)
+    train(network, few, replace(recipe, average="none"), epochs=1)  # warm up
+    began = time.perf_counter()
+    train(network, few, replace(recipe, average="none"), epochs=1)
+    return (time.perf_counter() - began) / len(few.train_labels)
+
+
+def _ambitions(settings: Settings) -> list[tuple[int, int]]:
+    """(finalists, seeds) to try, the most ambitious first."""
+    finalists, seeds = settings.finalists, settings.seeds
+    usual = [(FINALISTS, 3), (FINALISTS, 1), (2, 1), (1, 1)]
+    tried = [(finalists or f, seeds or s) for f, s in usual]
+    return list(dict.fromkeys(tried))

@@ -1,0 +1,154 @@
+"""What a user asks for, checked before anything is read or trained."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from parti.core.errors import InvalidSettings
+from parti.core.study import Constraint, Objective
+
+__all__ = ["Settings", "parse_duration", "parse_number", "settings_of"]
+
+SMALL_IS_GOOD = frozenset(
+    {"params", "macs", "activation_bytes", "latency_ms", "latency_p95_ms", "val_loss"}
+)
+LARGE_IS_GOOD = frozenset({"val_accuracy", "val_f1", "val_precision", "val_recall", "val_auc"})
+METRICS = SMALL_IS_GOOD | LARGE_IS_GOOD
+"""What can be optimized or limited."""
+
+DEFAULT_SECONDS = 600.0
+"""The budget when none is given."""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Everything that decides the result of `parti search`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    data: str
+    trials: Count | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    objectives: tuple[str, ...] = ("val_accuracy",)
+    at_most: dict[str, float] = {}
+    at_least: dict[str, float] = {}
+    space: str = "auto"
+    strategy: str = "auto"
+    epochs: Count | None = None
+    final_epochs: Count | None = None
+    finalists: Count | None = None
+    seeds: Count | None = None
+    baselines: bool = True
+    seed: Annotated[int, Field(ge=0)] = 0
+    image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    device: str = "auto"
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        _check_metrics(metrics)
+        if not metrics or len(set(metrics)) < len(metrics):
+            raise ValueError("at least one objective, and none twice")
+        return metrics
+
+    @field_validator("at_most", "at_least")
+    @classmethod
+    def _known_limits(cls, limits: dict[str, float]) -> dict[str, float]:
+        _check_metrics(limits)
+        return limits
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_budget(cls, given: Any) -> Any:
+        if given.get("trials") is None and given.get("seconds") is None:
+            return {**given, "seconds": DEFAULT_SECONDS}
+        return given
+
+    @property
+    def study_objectives(self) -> tuple[Objective, ...]:
+        """The objectives as the core knows them."""
+        return tuple(Objective(metric, _goal(metric)) for metric in self.objectives)
+
+    @property
+    def study_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints as the core knows them."""
+        return tuple(
+            Constraint(
+                metric,
+                at_most=self.at_most.get(metric, math.inf),
+                at_least=self.at_least.get(metric, -math.inf),
+            )
+            for metric in sorted({*self.at_most, *self.at_least})
+        )
+
+    @property
+    def name(self) -> str:
+        """A name for the study that is equal for equal settings: `digits-3f2a90`."""
+        text = json.dumps(self.model_dump(), sort_keys=True)
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.data.removeprefix("hf:")).stem).strip("-")
+        return f"{stem or 'study'}-{blake2b(text.encode(), digest_size=3).hexdigest()}"
+
+
+def settings_of(**given: Any) -> Settings:
+    """Make settings.
+
+    Raises:
+        InvalidSettings: a value is not allowed; the message says which and what is.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}, "
+            f"got {problem['input']!r}"
+            for problem in error.errors()
+        ]
+        raise InvalidSettings("; ".join(lines)) from None
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "90s", "40m", "2h", "1h30m" or a plain number of seconds.
+
+    Raises:
+        InvalidSettings: it is none of these.
+    """
+    match = re.fullmatch(
+        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()
+    )
+    if not match or not any(match.groups()):
+        raise InvalidSettings(f"duration {text!r}; write 90s, 40m, 2h or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def parse_number(text: str) -> float:
+    """A number such as 300000, 3e5, 300k, 1.5M or 2G.
+
+    Raises:
+        InvalidSettings: it is none.
+    """
+    scale: dict[str, float] = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+    number, factor = (text[:-1], scale[text[-1]]) if text and text[-1] in scale else (text, 1.0)
+    try:
+        return float(number) * factor
+    except ValueError:
+        raise InvalidSettings(f"number {text!r}; write 300000, 3e5, 300k or 1.5M") from None
+
+
+def _check_metrics(metrics: Any) -> None:
+    if unknown := [metric for metric in metrics if metric not in METRICS]:
+        raise ValueError(f"unknown metrics {unknown}; there are {', '.join(sorted(METRICS))}")
+
+
+def _goal(metric: str) -> Literal["min", "max"]:
+    return "min" if metric in SMALL_IS_GOOD else "max"

@@ -1,0 +1,218 @@
+"""The stages of a search, each of which goes on where it was: search, baseline, final training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from parti.core.architecture import Architecture
+from parti.core.study import Budget, Study, pareto_front
+from parti.core.trial import Proposal, State, Trial
+from parti.core.walks import sample
+from parti.evaluators.complexity import complexity
+from parti.finding.desk import Desk, Remembered
+from parti.finding.errors import NothingFound
+from parti.finding.plan import Finals, plan_finals
+from parti.strategies.listed import Listed
+from parti.strategies.random_search import RandomSearch
+
+__all__ = ["Contender", "Searched", "run_stages"]
+
+
+@dataclass
+class Contender:
+    """A network that was trained in full: the winner, or a baseline.
+
+    Args:
+        name: what to call it: "winner", "random search", "resnet20".
+        kind: "search" or "fixed".
+        space: builds it.
+        architecture: what is built.
+        trained: the trials that trained it, one for each seed, with their folders.
+        trials: how many trials its search had; 0 for a fixed network.
+    """
+
+    name: str
+    kind: str
+    space: Any
+    architecture: Architecture
+    trained: list[tuple[Trial, Path]] = field(default_factory=list)
+    trials: int = 0
+
+    @property
+    def shipped(self) -> tuple[Trial, Path]:
+        """The training with the best validation accuracy."""
+        return max(self.trained, key=lambda item: item[0].metrics["val_accuracy"])
+
+
+@dataclass
+class Searched:
+    """What the stages leave for the test and the report."""
+
+    study: Study
+    trials: list[Trial]
+    random_trials: list[Trial]
+    finals: Finals
+    finalists: list[tuple[Trial, Trial]]
+    """Each finalist's trial in the search, and its training in full, best first."""
+    winner: Contender
+    baselines: list[Contender]
+
+
+def run_stages(desk: Desk) -> Searched:
+    """Search, search at random, and train the finalists in full.
+
+    Raises:
+        InvalidStudy: the constraints cannot be met.
+        NothingFound: no trial, or no finalist, could be trained; the message says why.
+    """
+    study, trials = _search(desk)
+    random_trials = _random_search(desk, len([t for t in trials if t.state is not State.REJECTED]))
+    finals = _plan_finals(desk, study, trials, random_trials)
+    desk.watcher.stage(
+        f"training {finals.finalists} finalists of each search for {finals.epochs} epochs"
+    )
+    candidates = _best_first(study, trials)[: finals.finalists]
+    rivals = _best_first(study, random_trials)[: finals.finalists]
+    trained = _train_in_full(
+        desk, 0, [t.architecture for t in [*candidates, *rivals]], finals.epochs
+    )
+    ranked = _ranked(trained, candidates)
+    if not ranked:
+        reasons = "; ".join(sorted({t.error or "no result" for t, _ in trained.values()}))
+        raise NothingFound(f"none of {len(candidates)} finalists could be trained: {reasons}")
+    winner = Contender("winner", "search", desk.space, ranked[0][0].architecture, [], len(trials))
+    contenders = [winner]
+    if ranked_rivals := _ranked(trained, rivals):
+        best = ranked_rivals[0][0].architecture
+        n = len(random_trials)
+        contenders.append(Contender("random search", "search", desk.space, best, [], n))
+    for contender in contenders:
+        contender.trained.append(trained[contender.architecture])
+    _more_seeds(desk, contenders, finals)
+    if desk.settings.baselines:
+        contenders.append(_train_fixed(desk, finals))
+    return Searched(
+        study=study,
+        trials=trials,
+        random_trials=random_trials,
+        finals=finals,
+        finalists=[(found, trained[found.architecture][0]) for found, _ in ranked],
+        winner=winner,
+        baselines=contenders[1:],
+    )
+
+
+def _best_first(study: Study, trials: Iterable[Trial]) -> list[Trial]:
+    """Feasible trials, best validation accuracy first; with several objectives, the front first."""
+    done = [t for t in trials if study.feasible(t)]
+    front = {t.number for t in pareto_front(study, done)} if len(study.objectives) > 1 else set()
+    ranked = sorted(
+        done, key=lambda t: (t.number not in front, -t.metric("val_accuracy"), t.number)
+    )
+    return list({t.architecture: t for t in reversed(ranked)}.values())[::-1]
+
+
+def _search(desk: Desk) -> tuple[Study, list[Trial]]:
+    plan, settings = desk.plan, desk.settings
+    budget = Budget(settings.trials, plan.search_seconds)
+    study = desk.study("", budget=budget, seed=settings.seed)
+    desk.watcher.stage(f"searching with {desk.strategy_name}")
+    trials = desk.run(
+        study, desk.strategy(study), desk.evaluator(desk.space, plan.epochs, plan.images)
+    )
+    if not any(study.feasible(trial) for trial in trials):
+        reasons = sorted({t.error for t in trials if t.error}) or ["there was no time for a trial"]
+        raise NothingFound(f"no trial of {len(trials)} gave a usable network: {reasons[0]}")
+    return study, trials
+
+
+def _random_search(desk: Desk, trials: int) -> list[Trial]:
+    """Search at random with the same budget; what the search has trained is not trained again."""
+    if not desk.settings.baselines or desk.strategy_name == "random":
+        return []
+    plan = desk.plan
+    budget = Budget(trials, plan.baseline_seconds)
+    study = desk.study("random", budget=budget, seed=desk.settings.seed)
+    evaluator = desk.evaluator(desk.space, plan.epochs, plan.images)
+    known, _ = desk.store.trials(desk.name)
+    desk.watcher.stage("baseline: random search")
+    return desk.run(study, RandomSearch(desk.space, study), Remembered(evaluator, known))
+
+
+def _plan_finals(
+    desk: Desk, study: Study, trials: Sequence[Trial], random_trials: Sequence[Trial]
+) -> Finals:
+    ranked = _best_first(study, [*trials, *random_trials])
+    scale = len(desk.seen.train_labels) / desk.plan.images / desk.plan.epochs
+    fixed = 0.0
+    if desk.settings.baselines:
+        network = desk.fixed.build(_only_member(desk.fixed))
+        macs = complexity(network, desk.seen.input_shape).macs
+        fixed = ranked[0].seconds * scale * macs / max(1.0, ranked[0].metrics["macs"])
+    left = None
+    if desk.settings.seconds is not None:
+        left = desk.settings.seconds - desk.spent("", "random")
+    return plan_finals(
+        desk.settings,
+        len(desk.seen.train_labels),
+        left,
+        [trial.seconds * scale for trial in ranked[:10]],
+        fixed,
+        desk.folder / "finals.json",
+    )
+
+
+Trained = dict[Architecture, tuple[Trial, Path]]
+
+
+def _train_in_full(
+    desk: Desk, seed: int, architectures: Sequence[Architecture], epochs: int, space: Any = None
+) -> Trained:
+    """Train some architectures with one seed, as a study of its own."""
+    fixed = space is desk.fixed
+    part = f"{'fixed' if fixed else 'final'}-{seed}"
+    study = desk.study(part, budget=Budget(), seed=desk.settings.seed + seed, constrained=not fixed)
+    proposals = [Proposal(architecture) for architecture in dict.fromkeys(architectures)]
+    evaluator = desk.evaluator(desk.space if space is None else space, epochs)
+    trials = desk.run(study, Listed(proposals), evaluator)
+    return {t.architecture: (t, desk.trial_folder(study, t)) for t in trials}
+
+
+def _ranked(trained: Trained, searched: Sequence[Trial]) -> list[tuple[Trial, float]]:
+    """Searched trials that were trained in full, best validation accuracy first."""
+    found = [
+        (trial, trained[trial.architecture][0].metrics["val_accuracy"])
+        for trial in searched
+        if trained[trial.architecture][0].state is State.DONE
+    ]
+    return sorted(found, key=lambda item: -item[1])
+
+
+def _more_seeds(desk: Desk, contenders: Sequence[Contender], finals: Finals) -> None:
+    for seed in range(1, finals.seeds):
+        desk.watcher.stage(f"training the winners again, seed {seed + 1} of {finals.seeds}")
+        again = _train_in_full(desk, seed, [c.architecture for c in contenders], finals.epochs)
+        for contender in contenders:
+            if again[contender.architecture][0].state is State.DONE:
+                contender.trained.append(again[contender.architecture])
+
+
+def _train_fixed(desk: Desk, finals: Finals) -> Contender:
+    architecture = _only_member(desk.fixed)
+    contender = Contender(str(architecture["network"]), "fixed", desk.fixed, architecture)
+    desk.watcher.stage(f"baseline: {contender.name} for {finals.fixed_epochs} epochs")
+    for seed in range(finals.seeds):
+        trained = _train_in_full(desk, seed, [architecture], finals.fixed_epochs, desk.fixed)
+        if trained[architecture][0].state is State.DONE:
+            contender.trained.append(trained[architecture])
+    if not contender.trained:
+        raise NothingFound(f"the baseline {contender.name} could not be trained")
+    return contender
+
+
+def _only_member(space: Any) -> Architecture:
+    return sample(space, Random(0))

@@ -1,0 +1,144 @@
+"""The main job from Python, its plan and its settings."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import parti
+from parti.core.errors import InvalidSettings, InvalidStudy
+from parti.core.study import Constraint
+from parti.evaluators.complexity import Complexity
+from parti.finding.attain import attainable
+from parti.finding.desk import Desk
+from parti.finding.plan import plan_finals, population
+from parti.finding.settings import Settings, parse_duration, parse_number, settings_of
+from tiny_space import tiny
+
+TINY = f"{Path(__file__).with_name('tiny_space.py')}:tiny"
+
+
+def stripes(n: int = 240) -> tuple[np.ndarray, np.ndarray]:
+    """Images whose class is the direction of their stripes."""
+    random = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    images = random.integers(0, 60, (n, 10, 12, 3), dtype=np.uint8)
+    for i, label in enumerate(labels):
+        images[i][(slice(None), slice(None, None, 2)) if label else slice(None, None, 2)] += 150
+    return images, labels
+
+
+def test_your_own_arrays_from_python(tmp_path: Path, monkeypatch) -> None:
+    opened = []
+    sealed = Desk.sealed
+    monkeypatch.setattr(Desk, "sealed", lambda desk: opened.append(1) or sealed(desk))
+
+    def find() -> parti.finding.Found:
+        return parti.find(
+            stripes(), trials=4, epochs=2, final_epochs=4, finalists=1, space=TINY,
+            at_most={"latency_ms": 50}, objectives=("val_accuracy", "params"),
+            store=f"sqlite:///{tmp_path}/s.db",
+        )  # fmt: skip
+
+    found = find()
+    assert opened == [1], "the test split is opened once"
+    assert found.test_accuracy > 0.9
+    assert found.report.exists()
+    assert all(t.metrics["latency_ms"] < 50 for t in found.trials)
+    assert found.to_dict()["data"]["channels"] == 3
+    again = find()
+    assert again.summary() == found.summary()
+    assert opened == [1], "a finished study does not open it again"
+
+
+@given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
+def test_durations(hours: int, minutes: int, seconds: int) -> None:
+    total = 3600 * hours + 60 * minutes + seconds
+    assert parse_duration(f"{hours}h{minutes}m{seconds}s") == total
+    assert parse_duration(str(total)) == total
+
+
+@pytest.mark.parametrize("text", ["", "h", "2 hours", "-3s", "1m2h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(InvalidSettings, match="write 90s"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("300k", 3e5), ("1.5M", 1.5e6), ("2G", 2e9), ("7", 7), ("1e6", 1e6)]
+)
+def test_numbers(text: str, number: float) -> None:
+    assert parse_number(text) == number
+
+
+def test_equal_settings_have_equal_names_and_others_do_not() -> None:
+    one = settings_of(data="/x/photos", trials=3)
+    assert one.name == settings_of(trials=3, data="/x/photos").name
+    assert one.name.startswith("photos-")
+    for change in ({"seed": 1}, {"trials": 4}, {"at_most": {"params": 3.0}}, {"data": "/y/photos"}):
+        assert settings_of(**{"data": "/x/photos", "trials": 3, **change}).name != one.name
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"trials": -1}, "trials: .*greater than or equal to 1.*got -1"),
+        ({"objectives": ("params", "params")}, "none twice"),
+        ({"at_most": {"size": 1}}, r"unknown metrics \['size'\]; there are activation_bytes"),
+        ({"colour": "red"}, "colour"),
+        ({"image_size": 1}, "image_size"),
+    ],
+)
+def test_wrong_settings_are_named(given: dict, said: str) -> None:
+    with pytest.raises(InvalidSettings, match=said):
+        settings_of(data="digits", **given)
+
+
+def test_a_constraint_is_checked_before_the_search() -> None:
+    space = tiny(in_channels=1, classes=10)
+    counts = Complexity(space, (1, 8, 8))
+    limit = Constraint("params", at_most=700)
+    found = attainable(space, counts, [limit], seed=0)
+    (measured,) = counts(parti.Job(found))
+    assert measured.metrics["params"] <= 700
+    with pytest.raises(InvalidStudy, match=r"keeps to params ≤ 100; the nearest .* params = \d+"):
+        attainable(space, counts, [Constraint("params", at_most=100)], seed=0)
+
+
+def finals(folder: Path, settings: Settings, left: float | None, **changed):
+    given = {"images": 1000, "epoch_seconds": [1.0, 2.0, 3.0], "fixed_epoch_seconds": 4.0}
+    return plan_finals(settings, left=left, **{**given, **changed}, file=folder / "plan.json")
+
+
+def test_the_final_training_fits_into_the_time_that_is_left(tmp_path: Path) -> None:
+    asked = settings_of(data="digits", seconds=3600)
+    plentiful = finals(tmp_path / "a", asked, 1e6)
+    assert (plentiful.finalists, plentiful.seeds, plentiful.epochs) == (3, 3, 100)
+    for left in (30.0, 100.0, 400.0, 1500.0):
+        plan = finals(tmp_path / f"{left}", asked, left)
+        each = sum([1.0, 2.0, 3.0][: plan.finalists]) + (plan.seeds - 1)
+        cost = 2 * each * plan.epochs + plan.seeds * 4 * plan.fixed_epochs
+        assert plan.epochs == 1 or cost <= left
+    assert finals(tmp_path / "b", asked, 1.0).epochs == 1
+
+
+def test_a_plan_is_kept(tmp_path: Path) -> None:
+    asked = settings_of(data="digits", trials=3)
+    first = finals(tmp_path, asked, None)
+    assert finals(tmp_path, asked, 5.0, images=7) == first
+    assert first.fixed_epochs == first.epochs
+
+
+def test_what_the_user_says_is_done(tmp_path: Path) -> None:
+    asked = settings_of(data="digits", seconds=10, final_epochs=7, finalists=2, seeds=2)
+    plan = finals(tmp_path, asked, 5.0)
+    assert replace(plan, fixed_epochs=0) == replace(
+        plan, finalists=2, seeds=2, epochs=7, fixed_epochs=0
+    )
+
+
+def test_populations_leave_room_to_evolve() -> None:
+    assert [population(n) for n in (8, 30, 1000)] == [4, 10, 100]
