@@ -81,7 +81,7 @@ def test_codes_are_equal_when_architectures_are(encode, names, one, other):
     assert code.shape == (len(names(BRANCHES)),)
     assert code.min() >= 0
     assert code.max() <= 1
-    again = parti.Architecture(dict(reversed(first.items())))
+    again = parti.Architecture(dict(reversed(list(first.items()))))
     assert np.array_equal(encode(BRANCHES, again), code)
     assert np.array_equal(encode(BRANCHES, near), code) == (near == first)
 

@@ -14,7 +14,8 @@ from parti.spaces.cell import cell
 
 torch.set_num_threads(1)
 NODES = 4
-SPACE = cell(1, 3, 8, nodes=NODES, cells=1)
+SPACE = cell(1, 3, 8, nodes=NODES)
+SMALL_SPACE = cell(1, 3, 8, nodes=3)
 seeds = st.integers(0, 2**32)
 
 
@@ -90,8 +91,7 @@ def test_swapping_sides_and_renumbering_nodes_do_not_change_it(seed, kind, data)
 @given(seeds)
 def test_nodes_with_equal_expressions_are_told_apart(seed):
     # node3 of nodes 1 and 2, alike but not the same, against node3 of node 1 twice.
-    space = cell(1, 3, 8, nodes=3, cells=1)
-    architecture = drawn(seed, space).decisions
+    architecture = drawn(seed, SMALL_SPACE).decisions
     for name in ("normal/node1", "normal/node2"):
         for side in ("left", "right"):
             architecture[f"{name}/{side}/input"] = "previous"
@@ -102,7 +102,7 @@ def test_nodes_with_equal_expressions_are_told_apart(seed):
     for inputs in itertools.product(["node1", "node2"], repeat=2):
         architecture["normal/node3/left/input"] = inputs[0]
         architecture["normal/node3/right/input"] = inputs[1]
-        of[inputs] = parti.canonical(space, Architecture(architecture))
+        of[inputs] = parti.canonical(SMALL_SPACE, Architecture(architecture))
     assert of["node1", "node1"] == of["node2", "node2"]
     assert of["node1", "node2"] == of["node2", "node1"]
     assert of["node1", "node1"] != of["node1", "node2"]
@@ -124,7 +124,6 @@ def test_isomorphic_architectures_with_permuted_weights_compute_the_same(seed, k
     side = data.draw(st.integers(1, NODES))
     other = swapped(renumbered(architecture, kind, order), kind, side)
 
-    width = architecture["width"]
     kinds = ["normal", "reduction", "normal", "reduction", "normal"]
     new_place = {old - 1: new for new, old in enumerate(order)}
     weights = {}
@@ -143,7 +142,6 @@ def test_isomorphic_architectures_with_permuted_weights_compute_the_same(seed, k
             value = torch.cat([value.chunk(NODES, dim=1)[old - 1] for old in order], dim=1)
         weights[".".join(parts)] = value
     x = torch.randn(2, 1, 8, 8)
-    assert width in SPACE.tree.choices["width"].options
     assert torch.allclose(output_with(other, weights, x), network(x), atol=1e-4)
 
 
@@ -163,12 +161,12 @@ def test_other_networks_keep_other_forms(seed):
 
 @pytest.mark.parametrize("nodes", [1, 2, 5])
 def test_cells_of_other_sizes_have_one_too(nodes):
-    space = cell(1, 3, 8, nodes=nodes, cells=1)
+    space = cell(1, 3, 8, nodes=nodes)
     form = parti.canonical(space, drawn(1, space))
     assert parti.validate(space, form) == parti.canonical(space, form)
 
 
-def test_a_third_of_random_cells_or_more_have_twins():
+def test_most_random_cells_have_twins():
     # Otherwise the form would not be worth its time.
     forms = [parti.canonical(SPACE, drawn(seed)) for seed in range(50)]
     moved = sum(form != drawn(seed) for seed, form in enumerate(forms))

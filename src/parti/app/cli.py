@@ -228,12 +228,13 @@ def _run(settings: Settings, study: str | None, store: str, workers: int, json_:
     from parti.app.live import terminal_watcher
     from parti.app.show import show_found
     from parti.finding import run
+    from parti.finding.given import Given
 
     name = study or settings.name
     command = shlex.join(["parti", *sys.argv[1:]])
     try:
         with terminal_watcher(name) as watcher:
-            found = run(settings, settings.data, study, store, workers, watcher, command)
+            found = run(settings, Given(settings.data), study, store, workers, watcher, command)
     except KeyboardInterrupt:
         where = "" if store == DEFAULT_STORE else f" --store {shlex.quote(store)}"
         typer.echo(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parti.core.errors import InvalidSettings
+from parti.core.study import Budget
 from parti.finding.files import DEFAULT_STORE, read_json, study_folder
 from parti.finding.found import Found
+from parti.finding.given import Given
 from parti.finding.settings import Settings, settings_of
 from parti.finding.watch import Silent, Watcher
 from parti.stores import open_store
 
 if TYPE_CHECKING:
     from parti.core.protocols import Store
+    from parti.finding.desk import Desk
+    from parti.finding.plan import Plan
 
 __all__ = ["find", "finished", "run"]
 
@@ -22,6 +28,8 @@ __all__ = ["find", "finished", "run"]
 def find(
     data: object,
     *,
+    space: object = "auto",
+    strategy: object = "auto",
     study: str | None = None,
     store: str = DEFAULT_STORE,
     workers: int = 1,
@@ -34,24 +42,33 @@ def find(
 
     Args:
         data: "digits", a path, "hf:NAME", or (images, labels) arrays, or a torch `Dataset`.
+        space: a name, or a space program, which is bound to the channels, classes and resolution
+            of the data.
+        strategy: a name, or anything that makes a strategy when called with a space and a study.
         study: a name to keep it under; by default one that follows from the settings.
         store: URL of the store; files are kept beside it.
         workers: how many trials are trained at once.
         watcher: shows the course; by default nobody.
-        settings: any field of `Settings`: trials, seconds, at_most={"params": 1e6}, space, ...
+        settings: any field of `Settings`: trials, seconds, at_most={"params": 1e6}, ...
 
     Raises:
         PartiError: one of its kinds says what is wrong with data, settings or study.
     """
-    text = str(data) if isinstance(data, str | Path) else _fingerprint(data)
-    wanted = settings_of(data=text, **settings)
-    command = f"parti.find({text!r}, ...)"
-    return run(wanted, data, study, store, workers, watcher or Silent(), command)
+    named = str(data) if isinstance(data, str | Path) else f"python:{_images_fingerprint(data)}"
+    wanted = settings_of(
+        data=named,
+        space=_name_of(space),
+        strategy=_name_of(strategy),
+        **settings,
+    )
+    given = Given(data, space, strategy)
+    command = f"parti.find({named!r}, ...)"
+    return run(wanted, given, study, store, workers, watcher or Silent(), command)
 
 
 def run(
     settings: Settings,
-    source: object,
+    given: Given,
     study: str | None,
     store_url: str,
     workers: int,
@@ -70,25 +87,15 @@ def run(
     if store_url.startswith("sqlite:///"):
         folder.parent.mkdir(parents=True, exist_ok=True)
     store = open_store(store_url)
-    if (known := finished(folder, store, name)) is not None:
+    if (known := finished(folder, store, name, given.space)) is not None:
         _same(settings, known, name)
         return known
     from parti.finding.desk import Desk
-    from parti.finding.outcome import conclude, described_space
+    from parti.finding.outcome import conclude
     from parti.finding.stages import run_stages
-    from parti.tasks.summary import describe
 
-    desk = Desk(settings, source, name, store, folder, workers, watcher)
-    rows = describe(desk.data, desk.splits)
-    space = described_space(desk)
-    rows.append(("space", f"{space['name']}: {space['size']} architectures"))
-    rows.append(("strategy", desk.strategy_name))
-    desk.strategy(desk.study("", budget=_any_budget(), seed=0))  # fails now rather than later
-    if limits := settings.study_constraints:
-        rows.append(("constraints", ", ".join(map(str, limits))))
-    rows.append(("plan", _plan_in_words(desk)))
-    rows.append(("study", f"{name} in {folder}"))
-    watcher.understood(rows)
+    desk = Desk(settings, given, name, store, folder, workers, watcher)
+    watcher.understood(_understood(desk))
     began = read_json(folder / "began.json")
     if began is None:
         began = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "command": command}
@@ -99,15 +106,15 @@ def run(
 
     write_report(folder / "report.html", result, searched.study, searched.trials)
     desk.keep("result.json", result)
-    return Found(result, folder, store)
+    return Found(result, folder, store, given.space)
 
 
-def finished(folder: Path, store: Store, name: str) -> Found | None:
+def finished(folder: Path, store: Store, name: str, space: object = "auto") -> Found | None:
     """The result of a study that has been finished, else None."""
     result = read_json(folder / "result.json")
     if result is None or name not in store.studies():
         return None
-    return Found(result, folder, store)
+    return Found(result, folder, store, space)
 
 
 def _same(settings: Settings, known: Found, name: str) -> None:
@@ -122,24 +129,48 @@ def _same(settings: Settings, known: Found, name: str) -> None:
         )
 
 
-def _plan_in_words(desk: Any) -> str:
-    plan, settings = desk.plan, desk.settings
+def _understood(desk: Desk) -> list[tuple[str, str]]:
+    """What is about to be done with what, in rows; everything that can be checked is checked."""
+    from parti.finding.outcome import described_space
+    from parti.tasks.summary import describe
+
+    space = described_space(desk)
+    desk.strategy(desk.study("", budget=Budget(), seed=0))
+    limits = desk.settings.study_constraints
+    return [
+        *describe(desk.data, desk.splits),
+        ("space", f"{space['name']}: {space['size']} architectures"),
+        ("strategy", desk.strategy_name),
+        *([("constraints", ", ".join(map(str, limits)))] if limits else []),
+        ("plan", _plan_in_words(desk.plan, desk.settings)),
+        ("study", f"{desk.name} in {desk.folder}"),
+    ]
+
+
+def _plan_in_words(plan: Plan, settings: Settings) -> str:
     parts = [f"{plan.epochs} epoch(s) of {plan.images:,} images for each trial"]
     if settings.trials is not None:
         parts.append(f"{settings.trials} trials")
-    if plan.search_seconds is not None:
-        parts.append(f"{plan.search_seconds / 60:.1f} of {settings.seconds / 60:.1f} minutes")
+    if plan.search_seconds is not None and settings.seconds is not None:
+        minutes = f"{plan.search_seconds / 60:.1f} of {settings.seconds / 60:.1f} minutes"
+        parts.append(f"{minutes} for the search")
     return ", ".join(parts)
 
 
-def _any_budget() -> Any:
-    from parti.core.study import Budget
+def _name_of(given: object) -> str:
+    """The name under which something given from Python is known: it changes with its source."""
+    if isinstance(given, str):
+        return given
+    target: Any = getattr(given, "function", given)
+    try:
+        text = inspect.getsource(target)
+    except (OSError, TypeError):
+        text = repr(target)
+    digest = blake2b(f"{text}{given!r}".encode(), digest_size=4).hexdigest()
+    return f"python:{getattr(target, '__name__', type(target).__name__)}:{digest}"
 
-    return Budget()
 
-
-def _fingerprint(data: object) -> str:
-    """A name for data that is given as objects: equal for equal images and labels."""
+def _images_fingerprint(data: object) -> str:
     from parti.tasks.images import read_images
 
-    return f"python:{read_images(data).fingerprint}"
+    return read_images(data).fingerprint

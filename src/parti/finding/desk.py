@@ -25,6 +25,7 @@ from parti.evaluators.training import Training
 from parti.finding.attain import attainable
 from parti.finding.files import write_json
 from parti.finding.fixed import fixed
+from parti.finding.given import Given
 from parti.finding.plan import Plan, plan_search
 from parti.finding.settings import Settings
 from parti.finding.watch import Watcher
@@ -47,7 +48,7 @@ class Desk:
 
     Args:
         settings: what was asked.
-        source: where the data is: the settings' text, or an object given from Python.
+        given: data, space and strategy, where they were given as objects.
         name: of the study.
         store: keeps the trials.
         folder: keeps everything else.
@@ -56,7 +57,7 @@ class Desk:
     """
 
     settings: Settings
-    source: object
+    given: Given
     name: str
     store: Store
     folder: Path
@@ -69,7 +70,7 @@ class Desk:
     def data(self) -> ImageData:
         """The images."""
         return read_images(
-            self.source,
+            self.given.data,
             image_size=self.settings.image_size,
             image_column=self.settings.image_column,
             label_column=self.settings.label_column,
@@ -101,6 +102,8 @@ class Desk:
     @cached_property
     def space_name(self) -> str:
         """The space's name."""
+        if not isinstance(self.given.space, str):
+            return self.settings.space
         chosen = self.settings.space
         return default_space(self.seen.input_shape) if chosen == "auto" else chosen
 
@@ -117,7 +120,8 @@ class Desk:
     @cached_property
     def space(self) -> Any:
         """What is searched."""
-        return load_space(self.space_name, **self.shape)
+        own = self.given.space
+        return load_space(self.space_name if isinstance(own, str) else own, **self.shape)
 
     @cached_property
     def fixed(self) -> Any:
@@ -194,8 +198,8 @@ class Desk:
         Raises:
             InvalidSettings: there is no such strategy.
         """
-        name = self.strategy_name
-        made = load("strategy", name, STRATEGIES)
+        name, own = self.strategy_name, self.given.strategy
+        made = own if callable(own) else load("strategy", name, STRATEGIES)
         if name != "evolution":
             return _strategy(made(self.space, study), name)
         size = self.plan.population

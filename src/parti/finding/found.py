@@ -23,11 +23,15 @@ class Found:
         result: everything that was written down, as JSON values.
         folder: of the study.
         store: keeps its trials.
+        space: what was searched, if it was given as an object.
     """
 
-    def __init__(self, result: Mapping[str, Any], folder: Path, store: Store) -> None:
+    def __init__(
+        self, result: Mapping[str, Any], folder: Path, store: Store, space: object = "auto"
+    ) -> None:
         self._result = result
         self._store = store
+        self._space = space
         self.folder = folder
 
     @property
@@ -73,7 +77,8 @@ class Found:
         from parti.spaces.catalogue import load_space
 
         described = self._result["space"]
-        space: Any = load_space(described["name"], **described["arguments"])
+        own = described["name"] if isinstance(self._space, str) else self._space
+        space: Any = load_space(own, **described["arguments"])
         return load_model(self.folder / "model", space)
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ one 1×1 convolution of all paths concatenated; so nothing is lost, all blocks g
 number of channels, and a supernet can switch paths on and off. A block adds its input, and
 images shrink before a stage as in the pooling of Inception.
 
-Size: 3.4e16 architectures at 32×32.
+Size: 3.0e21 architectures at 32×32, of 9 thousand to 1.6 million parameters.
 """
 
 from __future__ import annotations

@@ -27,13 +27,13 @@ SPACES: dict[str, str] = {
 
 
 def load_space(
-    name: str, in_channels: int = 3, classes: int = 10, resolution: int = 32, **sizes: Any
+    name: object, in_channels: int = 3, classes: int = 10, resolution: int = 32, **sizes: Any
 ) -> Space:
     """Return a space, bound to the images and classes it is for.
 
     Args:
-        name: a key of `SPACES`, "package.module:name", or "path/to/file.py:name". A file's
-            folder is added to the end of Python's module search path.
+        name: a space; or a key of `SPACES`, "package.module:name", or "path/to/file.py:name". A
+            file's folder is added to the end of Python's module search path.
         in_channels: of the images.
         classes: number of logits.
         resolution: of the images in pixels, the shorter side.
@@ -46,7 +46,9 @@ def load_space(
     Raises:
         InvalidSettings: there is no such space, or it does not take one of the sizes.
     """
-    found = _find(name)
+    found = _find(name) if isinstance(name, str) else name
+    if not isinstance(found, Space):
+        raise InvalidSettings(f"space {name!r} is no space; decorate a program with @parti.space")
     if not isinstance(found, Program):
         if sizes:
             raise InvalidSettings(

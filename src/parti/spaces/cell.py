@@ -18,7 +18,8 @@ once, not twice, which halves the time of training.
 Many architectures build the same network: the two sides of a node may be swapped, and nodes may
 be numbered in any order that names inputs before what uses them. `canonical_cells` picks one.
 
-Size: 8.4e23 architectures with four nodes, before the canonical form.
+Size: 2.9e23 architectures at 32×32 before the canonical form, of 24 thousand to 3 million
+parameters.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def cell(
     classes: int = 10,
     resolution: int = 32,
     *,
-    width: int = 8,
+    width: int = 16,
     cells: int = 1,
     nodes: int = 4,
 ) -> nn.Sequential:

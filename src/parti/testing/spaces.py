@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from itertools import islice
+from itertools import islice, pairwise
 from random import Random
 from typing import Any
 
@@ -77,7 +77,7 @@ class SpaceSuite:
         """Every decision of a child is a parent's, unless neither holds the choice."""
         space, random = self.make(), Random(2)
         drawn = self.drawn()
-        for mother, father in zip(drawn, drawn[1:], strict=False):
+        for mother, father in pairwise(drawn):
             for points in (None, 1, 2):
                 child = crossover(space, mother, father, random, points=points)
                 assert validate(space, child) == child

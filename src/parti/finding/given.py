@@ -1,0 +1,22 @@
+"""What was given as objects, from Python, where a command line gives names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Given"]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The objects behind some settings.
+
+    Args:
+        data: whatever `parti.tasks.images.read_images` reads.
+        space: a space, or the name of one.
+        strategy: what makes a strategy of a space and a study, or the name of one.
+    """
+
+    data: object
+    space: object = "auto"
+    strategy: object = "auto"
