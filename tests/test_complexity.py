@@ -227,3 +227,26 @@ def test_it_is_quick():
         times.append(time.perf_counter() - began)
     # 12 ms when the machine is quiet; the quickest of ten says so even when it is not.
     assert min(times) < 0.1
+
+
+def test_modules_know_whose_outputs_they_read() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(1, 4, 3, padding=1)
+            self.skip = nn.Identity()
+            self.act = nn.ReLU(inplace=True)
+            self.left = nn.Conv2d(4, 4, 1)
+            self.right = nn.Conv2d(4, 4, 3, padding=1)
+            self.join = nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.act(self.stem(x))
+            both = [self.left(x), self.right(self.skip(x)) + x]
+            return self.join(torch.cat(both, 1))
+
+    rows = {row.name: row.inputs for row in complexity(Branching(), (1, 6, 6)).modules}
+    assert rows["stem"] == ()
+    assert rows["act"] == ("stem",)
+    assert rows["left"] == rows["right"] == ("act",)  # the identity is looked through
+    assert set(rows["join"]) == {"left", "right", "act"}

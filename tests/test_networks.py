@@ -166,7 +166,8 @@ def test_signals_keep_their_size_without_normalization(name):
     x = torch.randn(4, 256, 8, 8)
     with torch.no_grad():
         out = initialize(nn.Sequential(*layers), name)(x)
-    assert 0.5 < out.square().mean() / x.square().mean() < 2
+    # Wrong by a factor of the square root of 2, six layers would give 1/64 or 64.
+    assert 0.3 < out.square().mean() / x.square().mean() < 3
 
 
 def test_initialize_starts_classes_equal_and_depends_on_the_seed_alone():

@@ -43,6 +43,8 @@ class ModuleCost:
         output_shape: of its last call, with the batch of 1; None when it returns no tensor.
         params: its parameters; one shared by two modules counts in both rows.
         macs: multiply-accumulates of all of its calls for one image.
+        inputs: names of the innermost modules whose outputs it reads, directly or through
+            operations between modules (sums, concatenations); empty for a container.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ModuleCost:
     output_shape: tuple[int, ...] | None
     params: int
     macs: int
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,9 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calling: list[str] = []
         self.macs_of: dict[str, int] = {}
         self.shape_of: dict[str, tuple[int, ...] | None] = {}
+        self.inputs_of: dict[str, dict[str, None]] = {}
+        self._makers: dict[int, dict[str, None]] = {}
+        self._before = 0
         self._weights = {_storage(tensor) for tensor in state}
         self._kept: list[Any] = []  # alive, so that no storage's or tensor's id comes back
         self._metas: dict[int, Tensor] = {}
@@ -243,10 +249,33 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._count(func, args, tensors, kwargs, out)
         return out
 
+    def enter(self, name: str, arguments: Any, innermost: bool) -> None:
+        """A module begins; of an innermost one, note whose outputs it reads."""
+        self.calling.append(name)
+        self._before = len(self.steps)
+        if innermost:
+            self.inputs_of.setdefault(name, {}).update(self._made(_tensors(arguments)))
+
+    def leave(self, name: str, out: Any, innermost: bool) -> None:
+        """A module ends."""
+        self.calling.pop()
+        self.shape_of[name] = tuple(out.shape) if isinstance(out, Tensor) else None
+        if not innermost:
+            return
+        if len(self.steps) > self._before:
+            self._makers.update({_storage(tensor): {name: None} for tensor in _tensors(out)})
+        else:  # it passed its input, or one of them, through
+            self.inputs_of[name] = self._made(_tensors(out))
+
+    def _made(self, tensors: list[Tensor]) -> dict[str, None]:
+        """The innermost modules that the content of some tensors comes from, in order."""
+        return {name: None for t in tensors for name in self._makers.get(_storage(t), ())}
+
     def _remember(self, func: Any, tensors: list[Tensor], out: Any) -> None:
-        written = _tensors(out)
+        written, makers = _tensors(out), self._made(tensors)
         for tensor in written:
             self._own(tensor)
+            self._makers[_storage(tensor)] = makers
         self.steps.append(
             _Step(
                 reads=frozenset(s for t in tensors if (s := _storage(t)) in self.sizes),
@@ -355,6 +384,7 @@ def _rows(network: nn.Module, trace: _Trace) -> tuple[ModuleCost, ...]:
             output_shape=trace.shape_of[name],
             params=params[name],
             macs=trace.macs_of.get(name, 0),
+            inputs=tuple(trace.inputs_of.get(name, ())),
         )
         for name, module in modules.items()
         if name in trace.shape_of
@@ -366,13 +396,15 @@ def _watching(network: nn.Module, trace: _Trace) -> Iterator[None]:
     """Tell the trace which module is running, by hooks that are removed afterwards."""
     handles = []
     for name, module in network.named_modules():
+        innermost = next(module.children(), None) is None
 
-        def enter(_: nn.Module, __: Any, name: str = name) -> None:
-            trace.calling.append(name)
+        def enter(_: nn.Module, given: Any, name: str = name, innermost: bool = innermost) -> None:
+            trace.enter(name, given, innermost)
 
-        def leave(_: nn.Module, __: Any, out: Any, name: str = name) -> None:
-            trace.calling.pop()
-            trace.shape_of[name] = tuple(out.shape) if isinstance(out, Tensor) else None
+        def leave(
+            _: nn.Module, __: Any, out: Any, name: str = name, innermost: bool = innermost
+        ) -> None:
+            trace.leave(name, out, innermost)
 
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(leave))

@@ -120,6 +120,7 @@ def _described(desk: Desk, contender: Contender, test: TestData) -> dict[str, An
                 "output": list(row.output_shape or ())[1:],
                 "params": row.params,
                 "macs": row.macs,
+                "inputs": list(row.inputs),
                 "depth": row.name.count(".") + bool(row.name),
             }
             for row in cost.modules

@@ -12,8 +12,9 @@ kernel and dilation. The head is a linear classifier, or dense layers with dropo
     stage2/layers[0]/dilation         1 or 2, where images are large enough
     head=dense/units, .../dropout     of the dense layers; head=dense/layers: how many
 
-Size: 7.7e12 architectures at 32×32, of 10 thousand to 5.7 million parameters. Choose it to study these hyper-parameters, or for speed:
-chains have no side paths. For accuracy, residual networks train better when deep.
+Size: 7.7e12 architectures at 32×32, of 10 thousand to 5.7 million parameters. Choose
+it to study these hyper-parameters, or for speed: chains have no side paths. For accuracy,
+residual networks train better when deep.
 
 In a weight-sharing supernet, fix `activations` and `normalizations` to one each: they say how
 weights are meant, so networks that differ in them cannot share.

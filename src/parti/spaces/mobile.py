@@ -10,10 +10,10 @@ has. For each block: kernel, expansion, and squeeze-excitation in its middle.
     stage2/blocks[0]/expansion    by how much the middle is wider
     stage2/blocks[0]/attention    none or squeeze-excitation
 
-Size: 1.7e17 architectures at 32×32, of 20 thousand to 3.4 million parameters. Few parameters and operations for their accuracy. Their
-depthwise convolutions run well on phones and in ONNX Runtime; training them on a CPU is slow
-for what it computes. Activations are ReLU6 in the first half of the stages and hard swish in
-the second, as MobileNetV3 (Howard 2019) found best.
+Size: 1.7e17 architectures at 32×32, of 20 thousand to 3.4 million parameters. Few
+parameters and operations for their accuracy. Their depthwise convolutions run well on phones;
+training them on a CPU is slow for what it computes. Activations are ReLU6 in the first half of
+the stages and hard swish in the second, as MobileNetV3 (Howard 2019) found best.
 """
 
 from __future__ import annotations

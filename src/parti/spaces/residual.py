@@ -11,8 +11,9 @@ end in squeeze-excitation (Hu 2018). The first block of a stage changes size and
     stage2/kind=dense/growth              channels that each dense layer appends
     stage2/kind=dense/layers = 4          how many
 
-Size: 7.0e9 architectures at 32×32, of 6 thousand to 3.5 million parameters. ResNet-20 is a member: widths 16, 32, 64, three basic blocks
-each (with a projection in each stage). Regular 3×3 convolutions run fast everywhere.
+Size: 7.0e9 architectures at 32×32, of 6 thousand to 3.5 million parameters. ResNet-20
+is a member: widths 16, 32, 64, three basic blocks each (with a projection in each stage).
+Regular 3×3 convolutions run fast everywhere.
 
 In a weight-sharing supernet, leave "dense" out of `kinds`: the transition that follows dense
 layers takes channels by their number, so networks that differ in it cannot share it.
@@ -24,11 +25,12 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from parti.core.errors import InvalidSettings
 from parti.core.program import space
 from parti.core.words import choose, one_of, repeat, scope
 from parti.networks.blocks import DenseLayer, SqueezeExcitation, basic_block, bottleneck_block
 from parti.networks.heads import assemble, head, stem
-from parti.networks.operations import conv_norm_act
+from parti.networks.operations import average_pool, conv_norm_act
 from parti.spaces.stages import stages, stem_stride, widths
 
 __all__ = ["residual"]
@@ -53,14 +55,19 @@ def residual(
         width: the usual number of channels of the first stage.
         blocks: how many a stage may have; dense stages have twice as many layers.
         kinds: of stages to choose from.
+
+    Raises:
+        InvalidSettings: one of the kinds is none of the three.
     """
+    if unknown := set(kinds) - {"basic", "bottleneck", "dense"}:
+        raise InvalidSettings(f"no kind {unknown}; choose from basic, bottleneck and dense")
     parts: dict[str, nn.Module] = {"stem": stem(in_channels, width, stem_stride(resolution))}
     before = width
     for stage in stages(resolution):
         with scope(stage.name):
             channels = choose("width", widths(width, stage))
-            kind = _kinds(before, channels, stage.stride, blocks)
-            parts[stage.name] = one_of("kind", {name: kind[name] for name in kinds})
+            offered = _kinds(before, channels, stage.stride, blocks)
+            parts[stage.name] = one_of("kind", {kind: offered[kind] for kind in kinds})
         before = channels
     parts["head"] = head(before, classes)
     return assemble(parts)
@@ -98,7 +105,7 @@ def _kinds(
             [2 * count for count in blocks],
         )
         transition = conv_norm_act(before + len(layers) * growth, channels, 1)
-        shrink = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
+        shrink = [average_pool(3, stride)] if stride > 1 else []
         return nn.Sequential(*shrink, layers, transition)
 
     return {
