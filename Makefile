@@ -19,10 +19,10 @@ demo: $(STAMP)
 	$(BIN)/parti search digits --budget 2m30s --study demo
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 test-all: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

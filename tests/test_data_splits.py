@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data_makers import image_data
 from parti.core.errors import InvalidData, InvalidSettings
 from parti.tasks.images import read_images
-from parti.tasks.splits import load_splits, save_splits, search_data, split, test_data
+from parti.tasks.splits import load_splits, part_of, save_splits, search_data, split, test_data
 from parti.tasks.summary import describe, summary
 from parti.tasks.values import TEST, TRAIN, UNDECIDED, VAL, ImageData
 
@@ -196,3 +196,19 @@ def test_summary_is_json_and_describe_is_text():
     noted = ImageData("n", "n/", data.images, data.labels, data.classes, data.given, ("A.", "B."))
     assert [value for what, value in describe(noted, splits) if what == "note"] == ["A.", "B."]
     assert (data.given == UNDECIDED).all()
+
+
+def test_a_part_keeps_every_class_in_proportion_and_none_of_the_rest() -> None:
+    data = image_data((300, 90, 30))
+    seen = search_data(data, split(data, seed=0))
+    part = part_of(seen, 70, 14, seed=1)
+    whole = np.bincount(seen.train_labels) / len(seen.train_labels)
+    assert len(part.train_labels) == len(part.train_images) == 70
+    assert len(part.val_labels) == len(part.val_images) == 14
+    assert np.abs(np.bincount(part.train_labels) - 70 * whole).max() <= 1
+    assert set(part.val_labels) == {0, 1, 2}
+    again = part_of(seen, 70, 14, seed=1)
+    assert np.array_equal(part.train_images, again.train_images)
+    assert len(part_of(seen, 10**6, 10**6, seed=1).train_labels) == len(seen.train_labels)
+    with pytest.raises(InvalidSettings, match="at least one of each class"):
+        part_of(seen, 2, 14, seed=1)

@@ -109,7 +109,9 @@ def test_a_constraint_is_checked_before_the_search() -> None:
 
 
 def finals(folder: Path, settings: Settings, left: float | None, **changed):
-    given = {"images": 1000, "epoch_seconds": [1.0, 2.0, 3.0], "fixed_epoch_seconds": 4.0}
+    given = {
+        "images": 1000, "epoch_seconds": [1.0, 2.0, 3.0], "fixed_epoch_seconds": 4.0, "workers": 1
+    }  # fmt: skip
     return plan_finals(settings, left=left, **{**given, **changed}, file=folder / "plan.json")
 
 

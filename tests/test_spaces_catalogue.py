@@ -77,6 +77,7 @@ def test_a_file_names_a_space_that_is_given_what_it_takes(own):
 
 def test_any_object_that_fits_is_a_space(own):
     assert load_space(f"{own}:fixed").build({}) == "network"
+    assert load_space(load_space(f"{own}:fixed")).build({}) == "network"
     with pytest.raises(InvalidSettings, match=r"Fixed.*no arguments.*width"):
         load_space(f"{own}:fixed", width=3)
 
@@ -114,6 +115,21 @@ def test_a_file_that_fails_says_why(own, tmp_path):
 def test_the_default_is_a_space_that_builds(shape):
     space = load_space(default_space(shape), shape[0], 10, min(shape[1:]))
     assert parti.size(space) > 1e6
+
+
+def test_a_space_itself_is_bound_where_it_is_open():
+    from parti.spaces.chain import chain
+
+    space = load_space(chain(1, resolution=8, width=8), 3, 5, 32)
+    assert space.arguments == (1,)
+    assert space.keywords == {"classes": 5, "resolution": 8, "width": 8}
+    with pytest.raises(InvalidSettings, match="is a function, not a space"):
+        load_space(chain.function)
+
+
+def test_there_is_no_default_for_what_is_no_image():
+    with pytest.raises(InvalidSettings, match="channels, height, width"):
+        default_space((16,))
 
 
 def test_the_catalogue_needs_no_torch():

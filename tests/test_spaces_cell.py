@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import parti
 from parti.core.architecture import Architecture
+from parti.core.errors import InvalidSettings
 from parti.spaces.cell import cell
 
 torch.set_num_threads(1)
@@ -171,3 +172,9 @@ def test_most_random_cells_have_twins():
     forms = [parti.canonical(SPACE, drawn(seed)) for seed in range(50)]
     moved = sum(form != drawn(seed) for seed, form in enumerate(forms))
     assert moved > 40
+
+
+@pytest.mark.parametrize("sizes", [{"cells": 0}, {"nodes": 0}])
+def test_a_network_without_cells_or_nodes_is_refused(sizes):
+    with pytest.raises(InvalidSettings, match="at least 1"):
+        parti.size(cell(1, 3, 8, **sizes))

@@ -222,5 +222,5 @@ def test_kernels_fit_into_the_images():
 def test_a_residual_space_may_be_narrowed_to_kinds_there_are():
     space = load_space("residual", kinds=("basic",))
     assert space.tree.choices["stage1/kind"].options == ("basic",)
-    with pytest.raises(InvalidSettings, match=r"'wide'.*basic, bottleneck and dense"):
+    with pytest.raises(InvalidSettings, match=r"no kind wide; .*basic, bottleneck and dense"):
         parti.size(load_space("residual", kinds=("basic", "wide")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,7 +27,7 @@ from parti.finding.attain import attainable
 from parti.finding.files import write_json
 from parti.finding.fixed import fixed
 from parti.finding.given import Given
-from parti.finding.plan import Plan, plan_search
+from parti.finding.plan import Plan, plan_search, seconds_per_image
 from parti.finding.settings import Settings
 from parti.finding.watch import Watcher
 from parti.loop import search
@@ -40,6 +41,12 @@ from parti.tasks.values import ImageData, SearchData, Splits, TestData
 __all__ = ["Desk"]
 
 LATENCIES = frozenset({"latency_ms", "latency_p95_ms"})
+
+FEWEST_VAL_IMAGES = 2_000
+"""A trial on a part of the training images is validated on a part too, but not on fewer."""
+
+SMALL_BATCH = 2**16
+"""Pixels in a batch below which one thread is as good as two."""
 
 
 @dataclass
@@ -134,15 +141,23 @@ class Desk:
         return default_recipe(self.seen)
 
     @cached_property
+    def threads(self) -> int:
+        """CPU threads of each training, so that workers share the cores.
+
+        Batches of few pixels are computed on one: a second gains little there, and waiting for
+        each other costs a lot as soon as the machine has anything else to do.
+        """
+        _, height, width = self.seen.input_shape
+        small = height * width * self.recipe.batch_size < SMALL_BATCH
+        return 1 if small else max(1, (os.cpu_count() or 1) // self.workers)
+
+    @cached_property
     def plan(self) -> Plan:
         """How much is spent on each trial."""
-        return plan_search(
-            self.settings,
-            self.seen,
-            self.space.build(self.example),
-            self.recipe,
-            self.folder / "plan.json",
-        )
+        network = self.space.build(self.example)
+        speed = partial(seconds_per_image, network, self.seen, self.recipe, self.threads)
+        file = self.folder / "plan.json"
+        return plan_search(self.settings, len(self.seen.train_labels), self.workers, speed, file)
 
     @cached_property
     def example(self) -> Architecture:
@@ -179,12 +194,21 @@ class Desk:
         Args:
             space: builds the networks.
             epochs: of each training.
-            images: how many training images are used; None for all.
+            images: how many training images are used, and a fourth as many for validation; None
+                for all.
         """
         data = self.seen
         if images is not None and images < len(data.train_labels):
-            data = part_of(data, images, seed=self.settings.seed)
-        training = Training(space, data, self.recipe, epochs=epochs, device=self.settings.device)
+            val = max(FEWEST_VAL_IMAGES, images // 4)
+            data = part_of(data, images, val, seed=self.settings.seed)
+        training = Training(
+            space,
+            data,
+            self.recipe,
+            epochs=epochs,
+            device=self.settings.device,
+            threads=self.threads,
+        )
         stages: list[Evaluator] = [self.complexity(space), training]
         if self.latency is not None and space is self.space:
             stages.insert(1, self.latency)
@@ -288,6 +312,26 @@ class Remembered:
             yield from self.known[job.architecture]
         else:
             yield from self.evaluator(job)
+
+
+class Routed:
+    """An evaluator that lets another one measure each architecture.
+
+    Args:
+        routes: which evaluator measures which architecture.
+    """
+
+    def __init__(self, routes: Mapping[Architecture, Evaluator]) -> None:
+        self.routes = dict(routes)
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The metrics that all of them measure."""
+        return frozenset.intersection(*(e.provides for e in self.routes.values()))
+
+    def __call__(self, job: Job) -> Any:
+        """Yield what the architecture's own evaluator measures."""
+        yield from self.routes[job.architecture](job)
 
 
 def _strategy(made: object, name: str) -> Strategy:

@@ -277,7 +277,7 @@ def _curve(label: str, trial: Trial) -> dict[str, Any]:
 
 def _cost(desk: Desk, searched: Searched) -> dict[str, Any]:
     trials = searched.trials
-    finals = desk.spent(*desk.parts("final-"), *desk.parts("fixed-"))
+    finals = desk.spent(*desk.parts("final-"))
     search_seconds, random_seconds = desk.spent(""), desk.spent("random")
     states = [trial.state for trial in trials]
     return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     from parti.evaluators.recipe import Recipe
     from parti.tasks.values import SearchData
 
-__all__ = ["Finals", "Plan", "plan_finals", "plan_search"]
+__all__ = ["Finals", "Plan", "plan_finals", "plan_search", "population", "seconds_per_image"]
 
 SEARCH_SHARE, BASELINE_SHARE = 0.36, 0.26
 """Shares of a time budget for the search and for random search; the rest trains the finalists."""
 
-WANTED_TRIALS = 40
-"""A search within a time budget shortens its trials until about so many fit."""
 
 IMAGES_PER_TRIAL, IMAGES_PER_FINAL = 100_000, 1_000_000
 """Images that are seen in a trial, and in a final training, in whole epochs, if time allows."""
@@ -36,6 +34,9 @@ IMAGES_PER_TRIAL, IMAGES_PER_FINAL = 100_000, 1_000_000
 MOST_TRIAL_EPOCHS, MOST_FINAL_EPOCHS = 20, 100
 LEAST_FINAL_EPOCHS = 30
 FINALISTS = 3
+FEWEST_IMAGES = 1_000
+"""A trial never sees fewer training images in an epoch, if there are as many."""
+
 SECONDS_FOR_THE_REST = 20.0
 """Time kept free for testing, export and report."""
 
@@ -77,35 +78,38 @@ class Finals:
 
 
 def plan_search(
-    settings: Settings, data: SearchData, network: nn.Module, recipe: Recipe, file: Path
+    settings: Settings,
+    images: int,
+    workers: int,
+    seconds_per_image: Callable[[], float],
+    file: Path,
 ) -> Plan:
     """Plan the trials; a plan that was made before is kept.
 
     Args:
         settings: what was asked.
-        data: what is trained on.
-        network: a typical member of the space, whose training speed is measured when there is a
-            time budget.
-        recipe: how it is trained.
+        images: number of training images.
+        workers: how many trials are trained at once.
+        seconds_per_image: measures how long training a typical member takes; called only when
+            there is a time budget.
         file: where the plan is kept.
     """
     if (kept := read_json(file)) is not None:
         return Plan(**kept)
-    images = len(data.train_labels)
     epochs = settings.epochs or max(1, min(MOST_TRIAL_EPOCHS, round(IMAGES_PER_TRIAL / images)))
-    trials, share = settings.trials or WANTED_TRIALS, 1.0
+    trials, share = settings.trials or wanted_trials(settings.seconds or 0.0), 1.0
     plan = Plan(epochs, images, population(trials), None, None)
     if settings.seconds is not None:
         baselines = settings.baselines and settings.strategy != "random"
         search = settings.seconds * (SEARCH_SHARE if baselines else SEARCH_SHARE + BASELINE_SHARE)
         if settings.epochs is None:
-            affordable = search / trials / (seconds_per_image(network, data, recipe) * images)
+            affordable = search * workers / trials / (seconds_per_image() * images)
             epochs = max(1, min(epochs, int(affordable)))
             share = min(1.0, affordable / epochs)
         plan = replace(
             plan,
             epochs=epochs,
-            images=max(min(images, 1_000), round(images * share)),
+            images=max(min(images, FEWEST_IMAGES), round(images * share)),
             search_seconds=search,
             baseline_seconds=settings.seconds * BASELINE_SHARE if baselines else None,
         )
@@ -119,6 +123,7 @@ def plan_finals(
     left: float | None,
     epoch_seconds: Sequence[float],
     fixed_epoch_seconds: float,
+    workers: int,
     file: Path,
 ) -> Finals:
     """Plan the final training; a plan that was made before is kept.
@@ -129,6 +134,7 @@ def plan_finals(
         left: seconds left of the budget; None for no limit.
         epoch_seconds: what an epoch of each candidate took, best candidate first.
         fixed_epoch_seconds: an estimate of the same for the fixed network; 0 for none.
+        workers: how many are trained at once.
         file: where the plan is kept.
     """
     if (kept := read_json(file)) is not None:
@@ -144,7 +150,9 @@ def plan_finals(
         for finalists, seeds in _ambitions(settings):
             each = sum(epoch_seconds[:finalists]) + (seeds - 1) * winner
             one_epoch = searches * each + seeds * min(fixed_epoch_seconds, winner)
-            epochs = min(wanted, int(left / one_epoch))
+            jobs = searches * finalists + bool(fixed_epoch_seconds)
+            at_once = jobs / math.ceil(jobs / workers)
+            epochs = min(wanted, int(left * at_once / one_epoch))
             if epochs >= 0.7 * wanted:
                 break
         epochs = max(1, epochs)
@@ -156,20 +164,30 @@ def plan_finals(
     return plan
 
 
+def wanted_trials(seconds: float) -> int:
+    """How many trials should fit into a time budget: 16 in 2.5 minutes, 46 in 40, 75 in 2 hours.
+
+    More time brings both more trials and longer ones, which rank architectures better.
+    """
+    return round(6 + 6.3 * math.sqrt(seconds / 60))
+
+
 def population(trials: int) -> int:
     """A population that leaves two thirds of the trials to evolve in, at most the paper's 100."""
     return max(4, min(100, trials // 3))
 
 
-def seconds_per_image(network: nn.Module, data: SearchData, recipe: Recipe) -> float:
+def seconds_per_image(network: nn.Module, data: SearchData, recipe: Recipe, threads: int) -> float:
     """Measure how long training takes for each image, on a few batches."""
     from parti.evaluators.trained import train
     from parti.tasks.splits import part_of
 
-    few = part_of(data, min(len(data.train_labels), 6 * recipe.batch_size), seed=0)
-    train(network, few, replace(recipe, average="none"), epochs=1)  # warm up
+    images = max(data.class_count, 6 * recipe.batch_size)
+    few = part_of(data, images, data.class_count, seed=0)
+    recipe = replace(recipe, average="none")
+    train(network, few, recipe, epochs=1, threads=threads)  # warm up
     began = time.perf_counter()
-    train(network, few, replace(recipe, average="none"), epochs=1)
+    train(network, few, recipe, epochs=1, threads=threads)
     return (time.perf_counter() - began) / len(few.train_labels)
 
 

@@ -13,7 +13,7 @@ from parti.core.study import Budget, Study, pareto_front
 from parti.core.trial import Proposal, State, Trial
 from parti.core.walks import sample
 from parti.evaluators.complexity import complexity
-from parti.finding.desk import Desk, Remembered
+from parti.finding.desk import Desk, Remembered, Routed
 from parti.finding.errors import NothingFound
 from parti.finding.plan import Finals, plan_finals
 from parti.strategies.listed import Listed
@@ -77,30 +77,38 @@ def run_stages(desk: Desk) -> Searched:
     )
     candidates = _best_first(study, trials)[: finals.finalists]
     rivals = _best_first(study, random_trials)[: finals.finalists]
-    trained = _train_in_full(
-        desk, 0, [t.architecture for t in [*candidates, *rivals]], finals.epochs
-    )
+    found = list(dict.fromkeys(t.architecture for t in [*candidates, *rivals]))
+    fixed = [_only_member(desk.fixed)] if desk.settings.baselines else []
+    trained = _train_in_full(desk, 0, found, fixed, finals)
     ranked = _ranked(trained, candidates)
     if not ranked:
         reasons = "; ".join(sorted({t.error or "no result" for t, _ in trained.values()}))
         raise NothingFound(f"none of {len(candidates)} finalists could be trained: {reasons}")
-    winner = Contender("winner", "search", desk.space, ranked[0][0].architecture, [], len(trials))
+    winner = Contender("winner", "search", desk.space, ranked[0].architecture, [], len(trials))
     contenders = [winner]
-    if ranked_rivals := _ranked(trained, rivals):
-        best = ranked_rivals[0][0].architecture
-        n = len(random_trials)
+    if best_rivals := _ranked(trained, rivals):
+        best, n = best_rivals[0].architecture, len(random_trials)
         contenders.append(Contender("random search", "search", desk.space, best, [], n))
+    for architecture in fixed:
+        name = str(architecture["network"])
+        contenders.append(Contender(name, "fixed", desk.fixed, architecture, []))
+    _collect(contenders, trained)
+    for seed in range(1, finals.seeds):
+        desk.watcher.stage(f"training the winners again, seed {seed + 1} of {finals.seeds}")
+        again = list(dict.fromkeys(c.architecture for c in contenders if c.kind == "search"))
+        _collect(contenders, _train_in_full(desk, seed, again, fixed, finals))
     for contender in contenders:
-        contender.trained.append(trained[contender.architecture])
-    _more_seeds(desk, contenders, finals)
-    if desk.settings.baselines:
-        contenders.append(_train_fixed(desk, finals))
+        if not contender.trained:
+            raise NothingFound(
+                f"the baseline {contender.name} could not be trained: "
+                f"{trained[contender.architecture][0].error}"
+            )
     return Searched(
         study=study,
         trials=trials,
         random_trials=random_trials,
         finals=finals,
-        finalists=[(found, trained[found.architecture][0]) for found, _ in ranked],
+        finalists=[(trial, trained[trial.architecture][0]) for trial in ranked],
         winner=winner,
         baselines=contenders[1:],
     )
@@ -162,6 +170,7 @@ def _plan_finals(
         left,
         [trial.seconds * scale for trial in ranked[:10]],
         fixed,
+        desk.workers,
         desk.folder / "finals.json",
     )
 
@@ -170,48 +179,35 @@ Trained = dict[Architecture, tuple[Trial, Path]]
 
 
 def _train_in_full(
-    desk: Desk, seed: int, architectures: Sequence[Architecture], epochs: int, space: Any = None
+    desk: Desk,
+    seed: int,
+    found: Sequence[Architecture],
+    fixed: Sequence[Architecture],
+    finals: Finals,
 ) -> Trained:
-    """Train some architectures with one seed, as a study of its own."""
-    fixed = space is desk.fixed
-    part = f"{'fixed' if fixed else 'final'}-{seed}"
-    study = desk.study(part, budget=Budget(), seed=desk.settings.seed + seed, constrained=not fixed)
-    proposals = [Proposal(architecture) for architecture in dict.fromkeys(architectures)]
-    evaluator = desk.evaluator(desk.space if space is None else space, epochs)
-    trials = desk.run(study, Listed(proposals), evaluator)
+    """Train some architectures, found and fixed, with one seed, as a study of its own."""
+    study = desk.study(
+        f"final-{seed}", budget=Budget(), seed=desk.settings.seed + seed, constrained=False
+    )
+    routes = dict.fromkeys(found, desk.evaluator(desk.space, finals.epochs))
+    routes |= dict.fromkeys(fixed, desk.evaluator(desk.fixed, finals.fixed_epochs))
+    proposals = [Proposal(architecture) for architecture in routes]
+    trials = desk.run(study, Listed(proposals), Routed(routes))
     return {t.architecture: (t, desk.trial_folder(study, t)) for t in trials}
 
 
-def _ranked(trained: Trained, searched: Sequence[Trial]) -> list[tuple[Trial, float]]:
+def _ranked(trained: Trained, searched: Sequence[Trial]) -> list[Trial]:
     """Searched trials that were trained in full, best validation accuracy first."""
-    found = [
-        (trial, trained[trial.architecture][0].metrics["val_accuracy"])
-        for trial in searched
-        if trained[trial.architecture][0].state is State.DONE
-    ]
-    return sorted(found, key=lambda item: -item[1])
+    found = [t for t in searched if trained[t.architecture][0].state is State.DONE]
+    return sorted(found, key=lambda t: -trained[t.architecture][0].metrics["val_accuracy"])
 
 
-def _more_seeds(desk: Desk, contenders: Sequence[Contender], finals: Finals) -> None:
-    for seed in range(1, finals.seeds):
-        desk.watcher.stage(f"training the winners again, seed {seed + 1} of {finals.seeds}")
-        again = _train_in_full(desk, seed, [c.architecture for c in contenders], finals.epochs)
-        for contender in contenders:
-            if again[contender.architecture][0].state is State.DONE:
-                contender.trained.append(again[contender.architecture])
-
-
-def _train_fixed(desk: Desk, finals: Finals) -> Contender:
-    architecture = _only_member(desk.fixed)
-    contender = Contender(str(architecture["network"]), "fixed", desk.fixed, architecture)
-    desk.watcher.stage(f"baseline: {contender.name} for {finals.fixed_epochs} epochs")
-    for seed in range(finals.seeds):
-        trained = _train_in_full(desk, seed, [architecture], finals.fixed_epochs, desk.fixed)
-        if trained[architecture][0].state is State.DONE:
-            contender.trained.append(trained[architecture])
-    if not contender.trained:
-        raise NothingFound(f"the baseline {contender.name} could not be trained")
-    return contender
+def _collect(contenders: Sequence[Contender], trained: Trained) -> None:
+    """Give each contender what was trained of it."""
+    for contender in contenders:
+        trial, folder = trained[contender.architecture]
+        if trial.state is State.DONE:
+            contender.trained.append((trial, folder))
 
 
 def _only_member(space: Any) -> Architecture:

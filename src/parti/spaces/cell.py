@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from parti.core.architecture import Architecture, Option
+from parti.core.errors import InvalidSettings
 from parti.core.program import space
 from parti.core.words import choose, one_of, scope
 from parti.networks.heads import assemble, head, stem
@@ -90,7 +91,12 @@ def cell(
         width: the usual number of channels of a node in the first stage.
         cells: normal cells in each stage; the paper's networks have 2 to 6.
         nodes: in each cell.
+
+    Raises:
+        InvalidSettings: there are no cells or no nodes.
     """
+    if cells < 1 or nodes < 1:
+        raise InvalidSettings(f"cells={cells}, nodes={nodes}: there must be at least 1 of both")
     plan = stages(resolution)
     first = choose("width", widths(width, plan[0]))
     before = earlier = nodes * first

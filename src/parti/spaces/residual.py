@@ -60,7 +60,9 @@ def residual(
         InvalidSettings: one of the kinds is none of the three.
     """
     if unknown := set(kinds) - {"basic", "bottleneck", "dense"}:
-        raise InvalidSettings(f"no kind {unknown}; choose from basic, bottleneck and dense")
+        raise InvalidSettings(
+            f"no kind {', '.join(sorted(unknown))}; choose from basic, bottleneck and dense"
+        )
     parts: dict[str, nn.Module] = {"stem": stem(in_channels, width, stem_stride(resolution))}
     before = width
     for stage in stages(resolution):

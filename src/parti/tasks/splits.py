@@ -187,32 +187,45 @@ def search_data(data: ImageData, splits: Splits, cache: Path | None = None) -> S
     )
 
 
-def part_of(data: SearchData, images: int, *, seed: int) -> SearchData:
-    """Keep some of the training images, with each class in proportion, and all for validation.
+def part_of(data: SearchData, train: int, val: int, *, seed: int) -> SearchData:
+    """Keep some of the images, with each class in proportion.
 
     Args:
         data: what a search may see.
-        images: how many training images to keep; more than there are keeps all.
+        train: how many training images to keep; more than there are keeps all.
+        val: how many validation images to keep, likewise.
         seed: of the draw.
 
     Raises:
         InvalidSettings: fewer images than classes.
     """
-    if images < data.class_count:
+    if min(train, val) < data.class_count:
         raise InvalidSettings(
-            f"{images} training images for {data.class_count} classes; keep at least one of each"
+            f"{train} training and {val} validation images for {data.class_count} classes; "
+            "keep at least one of each class in both"
         )
     random = np.random.default_rng(seed)
-    labels = data.train_labels
+    kept = _in_proportion(data.train_labels, train, random)
+    kept_val = _in_proportion(data.val_labels, val, random)
+    return replace(
+        data,
+        train_images=data.train_images[kept],
+        train_labels=data.train_labels[kept],
+        val_images=data.val_images[kept_val],
+        val_labels=data.val_labels[kept_val],
+    )
+
+
+def _in_proportion(labels: Indices, count: int, random: np.random.Generator) -> Indices:
+    """Draw `count` places so that every class gives the same share, and each at least one."""
     order = random.permutation(len(labels))
-    # The rank of an image in its class, relative to the class's size: the lowest are kept, so
-    # that every class gives the same share, and each at least one.
+    # The rank of an image within its class, relative to the size of the class: the lowest stay.
     rank = np.empty(len(labels))
-    for label in range(data.class_count):
+    for label in np.unique(labels):
         mine = order[labels[order] == label]
-        rank[mine] = np.arange(len(mine)) / max(1, len(mine))
-    kept = np.sort(order[np.argsort(rank[order], kind="stable")[:images]])
-    return replace(data, train_images=data.train_images[kept], train_labels=labels[kept])
+        rank[mine] = np.arange(len(mine)) / len(mine)
+    kept: Indices = np.sort(order[np.argsort(rank[order], kind="stable")[:count]])
+    return kept
 
 
 def test_data(data: ImageData, splits: Splits, cache: Path | None = None) -> TestData:  # noqa: PT028
