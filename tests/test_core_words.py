@@ -224,6 +224,7 @@ HERE = Path(__file__).name
         (lambda: one_of("op", [nn.Identity]), ["'op'", "dict"]),
         (lambda: some_of("op", {"a": dict, "b": dict}, k=3), ["'op'", "k=3", "0 to 2"]),
         (lambda: some_of("op", {str(i): dict for i in range(30)}, k=15), ["'op'", "split"]),
+        (lambda: some_of("op", {"half": nn.Identity}, k=1), ["'op'", HERE, "'half'"]),
         (lambda: repeat("n", lambda i: i, [1, -1]), ["'n'", "-1"]),
         (
             lambda: one_of("op", {"ok": dict, "bad": lambda: nn.Linear("x", 2)}),

@@ -19,6 +19,8 @@ from parti.evaluators.augment import Draws, cut_out, draw, mix, shift
 from parti.evaluators.average import Average, measure_statistics
 from parti.evaluators.feed import Pictures, ahead
 from parti.evaluators.recipe import Recipe
+from parti.evaluators.trained import train
+from parti.tasks.images import SearchData
 from training_makers import small_network
 
 CPU = torch.device("cpu")
@@ -200,3 +202,23 @@ def test_measuring_statistics_restores_every_mode_and_needs_no_images_without_no
         yield
 
     measure_statistics(nn.Linear(2, 2), never())
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_batch_statistics_are_of_all_classes_though_images_lie_class_by_class(
+    mapped: bool, tmp_path: Path
+) -> None:
+    labels = np.repeat([0, 1], 3000)
+    images = np.where(labels == 0, 0, 200).astype(np.uint8)[:, None, None, None]
+    images = np.broadcast_to(images, (6000, 4, 4, 1))
+    if mapped:
+        np.save(tmp_path / "images.npy", images)
+        images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    data = SearchData(
+        images, labels, images[:2], labels[:2], ("dark", "bright"), (100.0,), (100.0,), (0, 255), ""
+    )
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 2))
+    recipe = Recipe(epochs=1, lr=1e-9, batch_size=64, average="ema")
+    trained = train(network, data, recipe, seed=0, device="cpu")
+    assert abs(trained[0].running_mean.item()) < 0.1  # that of one class is -1 or 1
+    assert trained[0].running_var.item() == pytest.approx(1, abs=0.05)

@@ -3,70 +3,86 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from parti.core.errors import InvalidSettings
 
-__all__ = ["load"]
+__all__ = ["load", "locate"]
 
 
 def load(kind: str, name: str, built_in: Mapping[str, str]) -> Any:
     """Return the object of that name.
 
     Args:
-        kind: what it is, as in the message ("strategy"); entry points are looked up in the
-            group `parti.<kind>`.
-        name: a built-in name, "package.module:Name", "path/to/file.py:Name", or the name of an
-            entry point.
-        built_in: built-in names and where they are ("package.module:Name").
+        kind: what it is, as in the message ("strategy").
+        name: as in `locate`.
+        built_in: likewise.
 
     Raises:
         InvalidSettings: there is nothing of that name; the message lists what there is.
     """
-    if ":" in (target := built_in.get(name, name)):
-        module, _, attribute = target.rpartition(":")
-        return _attribute(kind, _module(kind, module), attribute)
-    registered = entry_points(group=f"parti.{kind}")
-    if name in registered.names:
-        return registered[name].load()
-    known = ", ".join(sorted({*built_in, *registered.names}))
-    raise InvalidSettings(
-        f"there is no {kind} {name!r}; built in are {known}; your own is written "
-        "package.module:Name or path/to/file.py:Name"
-    )
+    module, attribute = locate(kind, name, built_in)
+    found = getattr(module, attribute, None)
+    if found is None:
+        names = ", ".join(n for n in vars(module) if not n.startswith("_"))
+        raise InvalidSettings(f"{kind}: {module.__name__} has no {attribute!r}; it has {names}")
+    return found
 
 
-def _module(kind: str, name: str) -> Any:
-    try:
-        if not name.endswith(".py"):
-            return importlib.import_module(name)
-        path = Path(name).resolve()
-        if not path.is_file():
-            raise InvalidSettings(f"{kind} file {name!r} does not exist")
-        unique = f"parti_user_{path.stem}_{abs(hash(str(path))):x}"
-        spec = importlib.util.spec_from_file_location(unique, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[unique] = module
-        spec.loader.exec_module(module)
-    except ImportError as error:
-        raise InvalidSettings(f"{kind} module {name!r} cannot be imported: {error}") from error
+def locate(kind: str, name: str, built_in: Mapping[str, str]) -> tuple[ModuleType, str]:
+    """Return the module in which something is, and its name there.
+
+    Args:
+        kind: what it is, as in the message; entry points are looked up in the group
+            `parti.<kind>`.
+        name: a built-in name, "package.module:Name", "path/to/file.py:Name" (the file's folder
+            is added to the end of Python's module search path, so that other processes can
+            import it too), or the name of an entry point.
+        built_in: built-in names and where they are ("package.module:Name").
+
+    Raises:
+        InvalidSettings: there is no such name or module; the message lists what there is.
+    """
+    registered = {point.name: point.value for point in entry_points(group=f"parti.{kind}")}
+    target = {**registered, **built_in}.get(name, name)
+    place, _, attribute = target.rpartition(":")
+    if not place or not attribute:
+        known = ", ".join({**built_in, **registered})
+        raise InvalidSettings(
+            f"no {kind} {name!r}; choose one of {known}, or name your own as "
+            "'package.module:name' or 'path/to/file.py:name'"
+        )
+    if place.endswith(".py"):
+        return _import_file(Path(place)), attribute
+    return _import(place, place), attribute
+
+
+def _import_file(path: Path) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise InvalidSettings(f"there is no file {path}; check the path before the colon")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    module = _import(path.stem, str(path))
+    if Path(str(module.__file__)).resolve() != path:
+        raise InvalidSettings(
+            f"{path} cannot be imported: there is another module {path.stem!r}, "
+            f"{module.__file__}; give the file another name"
+        )
     return module
 
 
-def _attribute(kind: str, module: Any, name: str) -> Any:
-    found = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-        if found is None:
-            names = [n for n in vars(module) if not n.startswith("_")]
-            raise InvalidSettings(
-                f"{kind}: {module.__name__} has no {name!r}; it has {', '.join(names)}"
-            )
-    return found
+def _import(module: str, place: str) -> ModuleType:
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise InvalidSettings(
+            f"{place} cannot be imported ({type(error).__name__}: {error}); repair it, or check "
+            "the name before the colon"
+        ) from error

@@ -17,7 +17,7 @@ from typing import Any
 from parti.core.architecture import Architecture, Option
 from parti.core.choice import Choice
 from parti.core.errors import InvalidArchitecture
-from parti.core.words import Decide, Factory, check_pick, in_sequence, together
+from parti.core.words import Decide, Factory, check_pick, in_sequence
 
 __all__ = ["Branch", "Node", "Trace", "Tree"]
 
@@ -238,7 +238,7 @@ class Trace(Decide):
             built[label] = self._visit(draft, label, when, self.branch, (choice, label, factory))
         first = choice.options[0]
         assert isinstance(first, tuple)
-        return together({label: built[label] for label in first})
+        return self.together(choice, {label: built[label] for label in first})
 
     def repeat(self, choice: Choice, factory: Callable[[int], Any], shared: bool) -> Any:
         """Visit the longest; go on with the first count."""

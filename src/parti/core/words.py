@@ -281,7 +281,9 @@ class Decide:
         """Build the chosen ones."""
         chosen = self.choose(choice)
         assert isinstance(chosen, tuple)
-        return together({label: self.branch(choice, label, factories[label]) for label in chosen})
+        return self.together(
+            choice, {label: self.branch(choice, label, factories[label]) for label in chosen}
+        )
 
     def repeat(self, choice: Choice, factory: Callable[[int], Any], shared: bool) -> Any:
         """Build as many bodies as were chosen."""
@@ -305,6 +307,23 @@ class Decide:
         """
         part = f"{_last(choice)}[{'*' if shared else i}]"
         return self._call(part, lambda: factory(i), f"body {i}", choice)
+
+    def together(self, choice: Choice, results: dict[str, Any]) -> Any:
+        """A `ModuleDict` of modules, or the dict itself when they are something else.
+
+        Raises:
+            SpaceError: torch does not allow a label as the name of a module.
+        """
+        nn = _torch_nn()
+        if nn is None or not all(isinstance(result, nn.Module) for result in results.values()):
+            return results
+        try:
+            return nn.ModuleDict(results)
+        except KeyError as error:
+            raise SpaceError(
+                f"choice {choice.name!r} ({self.names.seen[choice.name][1]}): a label cannot be "
+                f"the name of a module ({error.args[0]}); give it another"
+            ) from error
 
     def _call(self, part: str, factory: Factory, what: str, choice: Choice) -> Any:
         before = self.names.prefix
@@ -335,14 +354,6 @@ def check_pick(choice: Choice, option: Option) -> Option:
         f"choice {choice.name!r} does not offer {option!r}; its options are "
         f"{_short(choice.options)}"
     )
-
-
-def together(results: dict[str, Any]) -> Any:
-    """A `ModuleDict` of modules, or the dict itself when they are something else."""
-    nn = _torch_nn()
-    if nn is None or not all(isinstance(result, nn.Module) for result in results.values()):
-        return results
-    return nn.ModuleDict(results)
 
 
 def in_sequence(results: list[Any]) -> Any:

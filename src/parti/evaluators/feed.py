@@ -95,6 +95,12 @@ class Pictures:
             return self.normalise(self._images[start:stop])
         return self.normalise(self._read(slice(start, stop)).to(self._device))
 
+    def some(self, picks: Tensor) -> Tensor:
+        """Images of these numbers: [b, channels, height, width], normalised."""
+        if self._images is not None:
+            return self.normalise(self._images[picks.to(self._device)])
+        return self.normalise(self._read(picks.cpu().numpy()).to(self._device))
+
     def batches(
         self, order: Tensor, draws: Draws, batch_size: int, cutout: int
     ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -169,9 +169,12 @@ class Learner:
             return self._average.settle(self._unchanged_batches()).eval()
 
     def _unchanged_batches(self) -> Iterator[Tensor]:
+        """Training images without augmentation, drawn at random: stored ones lie class by class."""
         size = self._recipe.batch_size
+        generator = torch.Generator().manual_seed(derive(self._seed, "statistics"))
+        order = torch.randperm(self._pictures.size, generator=generator)
         for start in range(0, min(STATISTICS_IMAGES, self._steps * size), size):
-            part = self._pictures.part(start, start + size)
+            part = self._pictures.some(order[start : start + size])
             yield arranged(part, self.layout)
 
     def state(self) -> dict[str, Any]:

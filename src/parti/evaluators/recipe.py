@@ -129,40 +129,49 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.lr * rest
 
 
-def default_recipe(data: SearchData) -> Recipe:
-    """A recipe that trains well on images of any size and number.
+def default_recipe(data: SearchData, epochs: int = 50) -> Recipe:
+    """A recipe that trains well on images of any size and number, for long or short.
 
-    The batch grows with the number of images and shrinks with their size. Images may shift by an
-    eighth of their side. Colour images that are at least 24 pixels wide are taken for
-    photographs, which may be mirrored; smaller or grey ones (digits, letters, scans) may not.
+    The batch grows with the number of images and shrinks with their size, and in a short training
+    it is so small that there are still some 2,000 steps, but not under 32. Images that are seen
+    often enough may shift by an eighth of their side. Colour images that are at least 24 pixels
+    wide are taken for photographs, which may be mirrored; smaller or grey ones (digits, letters,
+    scans) may not. Photographs are blotted out in part (cutout) only where there are epochs enough
+    to profit.
 
     Args:
         data: its sizes alone are looked at.
-
-    Returns:
-        The recipe, for a training of 50 epochs.
+        epochs: of the training.
     """
     channels, height, width = data.input_shape
     side = min(height, width)
     images = len(data.train_labels)
-    by_count = 2 ** round(math.log2(max(images, 1) / 20)) if images > 20 else 1
+    by_count = max(_power_of_2(images / 20), 16)
+    by_steps = max(_power_of_2(images * epochs / WANTED_STEPS), 32)
     by_size = 2 ** math.floor(math.log2(max(1, MOST_PIXELS // (height * width))))
-    batch_size = max(1, min(max(by_count, 16), by_size, 256))
+    batch_size = min(by_count, by_steps, by_size, 256)
     photographs = channels >= 3 and side >= 24
     return Recipe(
-        epochs=50,
+        epochs=epochs,
         batch_size=batch_size,
         optimizer="adamw",
         lr=4e-3 * math.sqrt(batch_size / 64),
         weight_decay=0.05,
         label_smoothing=0.1,
         flip=photographs,
-        crop=min(side // 8, 28),
-        cutout=side // 4 if photographs else 0,
+        crop=min(side // 8, 28) if epochs >= EPOCHS_FOR_CROP else 0,
+        cutout=side // 4 if photographs and epochs >= EPOCHS_FOR_CUTOUT else 0,
         average="ema",
         clip_norm=5.0,
     )
 
 
+def _power_of_2(number: float) -> int:
+    """The power of 2 that is nearest on a logarithmic scale, at least 1."""
+    return int(2 ** max(0, round(math.log2(max(number, 1)))))
+
+
+WANTED_STEPS = 2_000
+EPOCHS_FOR_CROP, EPOCHS_FOR_CUTOUT = 5, 15
 MOST_PIXELS = 2**22
 """The most pixels in a batch of the default recipe: 64 images of 224 x 224."""

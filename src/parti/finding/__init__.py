@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parti.core.errors import InvalidSettings
-from parti.core.study import Budget
+from parti.core.study import Budget, Study
 from parti.finding.files import DEFAULT_STORE, read_json, study_folder
 from parti.finding.found import Found
 from parti.finding.given import Given
@@ -18,7 +19,7 @@ from parti.finding.watch import Silent, Watcher
 from parti.stores import open_store
 
 if TYPE_CHECKING:
-    from parti.core.protocols import Store
+    from parti.core.protocols import Space, Store, Strategy
     from parti.finding.desk import Desk
     from parti.finding.plan import Plan
 
@@ -28,8 +29,8 @@ __all__ = ["find", "finished", "run"]
 def find(
     data: object,
     *,
-    space: object = "auto",
-    strategy: object = "auto",
+    space: str | Space = "auto",
+    strategy: str | Callable[[Space, Study], Strategy] = "auto",
     study: str | None = None,
     store: str = DEFAULT_STORE,
     workers: int = 1,
@@ -109,7 +110,7 @@ def run(
     return Found(result, folder, store, given.space)
 
 
-def finished(folder: Path, store: Store, name: str, space: object = "auto") -> Found | None:
+def finished(folder: Path, store: Store, name: str, space: str | Space = "auto") -> Found | None:
     """The result of a study that has been finished, else None."""
     result = read_json(folder / "result.json")
     if result is None or name not in store.studies():

@@ -27,13 +27,14 @@ from parti.finding.attain import attainable
 from parti.finding.files import write_json
 from parti.finding.fixed import fixed
 from parti.finding.given import Given
-from parti.finding.plan import Plan, plan_search, seconds_per_image
+from parti.finding.plan import MOST_FINAL_EPOCHS, Plan, plan_search, seconds_per_image
 from parti.finding.settings import Settings
 from parti.finding.watch import Watcher
 from parti.loop import search
 from parti.networks.known import default_known
 from parti.spaces.catalogue import default_space, load_space
 from parti.strategies import STRATEGIES
+from parti.strategies.regularized_evolution import RegularizedEvolution
 from parti.tasks.images import read_images
 from parti.tasks.splits import load_splits, part_of, save_splits, search_data, split, test_data
 from parti.tasks.values import ImageData, SearchData, Splits, TestData
@@ -135,10 +136,9 @@ class Desk:
         """The well-known network, as a space of one."""
         return fixed(default_known(self.shape["resolution"]), **self.shape)
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        """How networks are trained."""
-        return default_recipe(self.seen)
+    def recipe(self, data: SearchData, epochs: int) -> Recipe:
+        """How networks are trained: for trials and for the final training, each by its length."""
+        return default_recipe(data, epochs)
 
     @cached_property
     def threads(self) -> int:
@@ -148,14 +148,16 @@ class Desk:
         each other costs a lot as soon as the machine has anything else to do.
         """
         _, height, width = self.seen.input_shape
-        small = height * width * self.recipe.batch_size < SMALL_BATCH
+        batch = self.recipe(self.seen, MOST_FINAL_EPOCHS).batch_size
+        small = height * width * batch < SMALL_BATCH
         return 1 if small else max(1, (os.cpu_count() or 1) // self.workers)
 
     @cached_property
     def plan(self) -> Plan:
         """How much is spent on each trial."""
         network = self.space.build(self.example)
-        speed = partial(seconds_per_image, network, self.seen, self.recipe, self.threads)
+        recipe = self.recipe(self.seen, 1)
+        speed = partial(seconds_per_image, network, self.seen, recipe, self.threads)
         file = self.folder / "plan.json"
         return plan_search(self.settings, len(self.seen.train_labels), self.workers, speed, file)
 
@@ -204,8 +206,7 @@ class Desk:
         training = Training(
             space,
             data,
-            self.recipe,
-            epochs=epochs,
+            self.recipe(data, epochs),
             device=self.settings.device,
             threads=self.threads,
         )
@@ -223,13 +224,12 @@ class Desk:
             InvalidSettings: there is no such strategy.
         """
         name, own = self.strategy_name, self.given.strategy
-        made = own if callable(own) else load("strategy", name, STRATEGIES)
         if name != "evolution":
+            made = load("strategy", name, STRATEGIES) if isinstance(own, str) else own
             return _strategy(made(self.space, study), name)
         size = self.plan.population
-        return _strategy(
-            made(self.space, study, population=size, tournament=max(2, round(size / 4))), name
-        )
+        tournament = max(2, round(size / 4))  # a quarter, as in the paper
+        return RegularizedEvolution(self.space, study, population=size, tournament=tournament)
 
     @property
     def strategy_name(self) -> str:

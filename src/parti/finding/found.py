@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parti.core.architecture import Architecture
-from parti.core.protocols import Store
+from parti.core.protocols import Space, Store
 from parti.core.trial import Trial
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Found:
     """
 
     def __init__(
-        self, result: Mapping[str, Any], folder: Path, store: Store, space: object = "auto"
+        self, result: Mapping[str, Any], folder: Path, store: Store, space: str | Space = "auto"
     ) -> None:
         self._result = result
         self._store = store
@@ -77,7 +77,7 @@ class Found:
         from parti.spaces.catalogue import load_space
 
         described = self._result["space"]
-        own = described["name"] if isinstance(self._space, str) else self._space
+        own: str | Space = described["name"] if isinstance(self._space, str) else self._space
         space: Any = load_space(own, **described["arguments"])
         return load_model(self.folder / "model", space)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from parti.core.protocols import Space, Strategy
+from parti.core.study import Study
 
 __all__ = ["Given"]
 
@@ -18,5 +22,5 @@ class Given:
     """
 
     data: object
-    space: object = "auto"
-    strategy: object = "auto"
+    space: str | Space = "auto"
+    strategy: str | Callable[[Space, Study], Strategy] = "auto"

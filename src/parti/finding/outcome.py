@@ -239,11 +239,10 @@ def rounded(number: int) -> str:
 
 
 def _recipe(desk: Desk, searched: Searched) -> dict[str, Any]:
-    recipe = desk.recipe
+    recipe = desk.recipe(desk.seen, searched.finals.epochs)
     shown = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
     return {
         **shown,
-        "epochs": searched.finals.epochs,
         "epochs_of_a_trial": desk.plan.epochs,
         "images_of_a_trial": desk.plan.images,
     }

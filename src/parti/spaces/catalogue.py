@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeGuard
 
 from parti.core.errors import InvalidSettings
+from parti.core.plugins import locate
 from parti.core.program import Program
 from parti.core.protocols import Space
 
@@ -36,8 +33,7 @@ def load_space(
     """Return a space, bound to the images and classes it is for.
 
     Args:
-        named: a key of `SPACES`, "package.module:name", "path/to/file.py:name", or a space. A
-            file's folder is added to the end of Python's module search path.
+        named: a key of `SPACES`, "package.module:name", "path/to/file.py:name", or a space.
         in_channels: of the images.
         classes: number of logits.
         resolution: of the images in pixels, the shorter side.
@@ -105,55 +101,22 @@ def default_space(input_shape: Sequence[int]) -> str:
 
 
 def _find(name: str) -> Space:
-    place, colon, attribute = SPACES.get(name, name).rpartition(":")
-    if not colon or not place or not attribute:
-        raise InvalidSettings(
-            f"no space {name!r}; choose one of {', '.join(SPACES)}, or name your own as "
-            "'package.module:name' or 'path/to/file.py:name'"
-        )
-    module = _import_file(Path(place)) if place.endswith(".py") else _import(place, place)
+    module, attribute = locate("space", name, SPACES)
     found = getattr(module, attribute, None)
     if _is_space(found):
         return found
     spaces = [key for key, value in vars(module).items() if isinstance(value, Program)]
     offered = f"its spaces are {', '.join(spaces)}" if spaces else "it has no spaces"
     what = (
-        f"there is no {attribute!r} in {place}"
+        f"there is no {attribute!r} in {module.__file__}"
         if found is None
-        else f"{attribute!r} in {place} is a {type(found).__name__}, not a space"
+        else f"{attribute!r} in {module.__file__} is a {type(found).__name__}, not a space"
     )
     raise InvalidSettings(f"{what}; {offered}. Decorate a program with @parti.space to make one")
 
 
 def _is_space(found: object) -> TypeGuard[Space]:
     return isinstance(found, Space) and callable(getattr(found, "build", None))
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a file as a top-level module, so that other processes can import it too."""
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise InvalidSettings(f"there is no file {path}; check the path before the colon")
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    module = _import(path.stem, str(path))
-    if Path(str(module.__file__)).resolve() != path:
-        raise InvalidSettings(
-            f"{path} cannot be imported: there is another module {path.stem!r}, "
-            f"{module.__file__}; give the file another name"
-        )
-    return module
-
-
-def _import(module: str, place: str) -> ModuleType:
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(module)
-    except Exception as error:
-        raise InvalidSettings(
-            f"{place} cannot be imported ({type(error).__name__}: {error}); repair it, or check "
-            "the name before the colon"
-        ) from error
 
 
 def _arguments(program: Program) -> tuple[str, ...] | None:
