@@ -87,7 +87,7 @@ def test_defaults_follow_the_data(
 def test_short_trainings_take_more_steps_and_augment_less() -> None:
     data = SimpleNamespace(input_shape=(3, 32, 32), train_labels=range(42_500))
     short, middle, long = (default_recipe(data, epochs) for epochs in (1, 5, 100))
-    assert (short.batch_size, middle.batch_size, long.batch_size) == (32, 128, 256)
+    assert (short.batch_size, middle.batch_size, long.batch_size) == (32, 256, 256)
     assert (short.crop, middle.crop, long.crop) == (0, 4, 4)
     assert (short.cutout, middle.cutout, long.cutout) == (0, 0, 8)
     assert [r.epochs for r in (short, middle, long)] == [1, 5, 100]

@@ -133,7 +133,7 @@ def default_recipe(data: SearchData, epochs: int = 50) -> Recipe:
     """A recipe that trains well on images of any size and number, for long or short.
 
     The batch grows with the number of images and shrinks with their size, and in a short training
-    it is so small that there are still some 2,000 steps, but not under 32. Images that are seen
+    it is so small that there are still some 1,000 steps, but not under 32. Images that are seen
     often enough may shift by an eighth of their side. Colour images that are at least 24 pixels
     wide are taken for photographs, which may be mirrored; smaller or grey ones (digits, letters,
     scans) may not. Photographs are blotted out in part (cutout) only where there are epochs enough
@@ -171,7 +171,7 @@ def _power_of_2(number: float) -> int:
     return int(2 ** max(0, round(math.log2(max(number, 1)))))
 
 
-WANTED_STEPS = 2_000
+WANTED_STEPS = 1_000
 EPOCHS_FOR_CROP, EPOCHS_FOR_CUTOUT = 5, 15
 MOST_PIXELS = 2**22
 """The most pixels in a batch of the default recipe: 64 images of 224 x 224."""
