@@ -224,6 +224,8 @@ def test_stopped_it_says_how_to_go_on_and_resume_does(number, tmp_path: Path) ->
     page = Path(parti("report", "stopped", folder=tmp_path).stdout.strip())
     assert page.stat().st_size > 1000
     parti("predict", "stopped", "x.png", folder=tmp_path, code=2)
+    other = [argument if argument != "500" else "3" for argument in arguments]
+    assert "trials 500 -> 3" in parti(*other, folder=tmp_path, code=2).stderr
 
 
 def _done(database: Path) -> int:

@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from parti.core.study import Study, best, pareto_front
+from parti.core.study import Objective, Study, best, pareto_front
 from parti.core.trial import State, Trial
 from parti.finding.watch import Watcher
 from parti.loop import Progress
@@ -122,17 +123,25 @@ def progress_line(progress: Progress) -> str:
 
 
 def front_table(progress: Progress) -> Table:
-    """The best trials so far: the Pareto front of accuracy and size."""
+    """The Pareto front so far of what is optimized against the number of parameters."""
+    objectives = progress.study.objectives
+    if all(objective.metric != "params" for objective in objectives):
+        objectives = (*objectives, Objective("params", "min"))
+    against_size = replace(progress.study, objectives=objectives)
+    front = pareto_front(against_size, progress.trials.values())[:FRONT_ROWS]
+    shown = [objective.metric for objective in objectives]
+    shown += [metric for metric in ("macs", "latency_ms") if metric not in shown]
+    shown = [metric for metric in shown if any(metric in trial.metrics for trial in front)]
     table = Table(box=None, padding=(0, 2, 0, 0))
-    front = pareto_front(progress.study, progress.trials.values())[:FRONT_ROWS]
-    metrics = [o.metric for o in progress.study.objectives]
-    shown = [*metrics, *(m for m in ("params", "macs", "latency_ms") if m not in metrics)]
-    shown = [m for m in shown if any(m in trial.metrics for trial in front)]
     for name in ("trial", *shown):
         table.add_column(name, justify="right")
     for trial in front:
-        table.add_row(str(trial.number), *(f"{trial.metric(m):,.4g}" for m in shown))
+        table.add_row(str(trial.number), *(_number(trial.metric(metric)) for metric in shown))
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _metrics(study: Study, trial: Trial) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -79,7 +80,7 @@ def run(
     """Do what `find` and `parti search` do.
 
     Raises:
-        InvalidSettings: a finished study of that name asked something else.
+        InvalidSettings: there is a study of that name that asked something else.
     """
     name = study or settings.name
     if "/" in name or name in (".", ".."):
@@ -88,26 +89,32 @@ def run(
     if store_url.startswith("sqlite:///"):
         folder.parent.mkdir(parents=True, exist_ok=True)
     store = open_store(store_url)
-    if (known := finished(folder, store, name, given.space)) is not None:
-        _same(settings, known, name)
+    known = finished(folder, store, name, given.space)
+    if name in store.studies():
+        _same(settings, store.study(name), known is not None)
+    if known is not None:
         return known
     from parti.finding.desk import Desk
+
+    with closing(Desk(settings, given, name, store, folder, workers, watcher)) as desk:
+        return _run(desk, command)
+
+
+def _run(desk: Desk, command: str) -> Found:
     from parti.finding.outcome import conclude
     from parti.finding.stages import run_stages
+    from parti.reports import write_report
 
-    desk = Desk(settings, given, name, store, folder, workers, watcher)
-    watcher.understood(_understood(desk))
-    began = read_json(folder / "began.json")
+    desk.watcher.understood(_understood(desk))
+    began = read_json(desk.folder / "began.json")
     if began is None:
         began = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "command": command}
         desk.keep("began.json", began)
     searched = run_stages(desk)
     result = conclude(desk, searched, str(began["command"]), str(began["started"]))
-    from parti.reports import write_report
-
-    write_report(folder / "report.html", result, searched.study, searched.trials)
+    write_report(desk.folder / "report.html", result, searched.study, searched.trials)
     desk.keep("result.json", result)
-    return Found(result, folder, store, given.space)
+    return Found(result, desk.folder, desk.store, desk.given.space)
 
 
 def finished(folder: Path, store: Store, name: str, space: str | Space = "auto") -> Found | None:
@@ -118,15 +125,18 @@ def finished(folder: Path, store: Store, name: str, space: str | Space = "auto")
     return Found(result, folder, store, space)
 
 
-def _same(settings: Settings, known: Found, name: str) -> None:
-    """Refuse to go on with a study whose test split has been opened, for another question."""
+def _same(settings: Settings, kept: Study, opened: bool) -> None:
+    """Refuse to go on with a study for another question."""
     asked = settings.model_dump(mode="json")
-    kept = dict(known._store.study(name).settings)
-    if changed := sorted(key for key in asked if asked[key] != kept.get(key)):
-        differences = ", ".join(f"{key} {kept.get(key)!r} -> {asked[key]!r}" for key in changed)
+    changed = sorted(key for key in asked if asked[key] != kept.settings.get(key))
+    if changed:
+        differences = ", ".join(
+            f"{key} {kept.settings.get(key)!r} -> {asked[key]!r}" for key in changed
+        )
+        why = " is finished and its test split has been opened" if opened else " exists"
         raise InvalidSettings(
-            f"study {name!r} is finished and its test split has been opened, so it cannot go on "
-            f"with other settings ({differences}); give the new one another --study name"
+            f"study {kept.name!r}{why}, so it cannot go on with other settings ({differences}); "
+            "give the new one another --study name"
         )
 
 

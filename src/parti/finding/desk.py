@@ -23,6 +23,7 @@ from parti.evaluators.latency import Latency
 from parti.evaluators.recipe import Recipe, default_recipe
 from parti.evaluators.staged import Staged
 from parti.evaluators.training import Training
+from parti.executors import Processes
 from parti.finding.attain import attainable
 from parti.finding.files import write_json
 from parti.finding.fixed import fixed
@@ -254,10 +255,21 @@ class Desk:
             strategy,
             evaluator,
             self.store,
+            executor=self.executor,
             workers=self.workers,
             workdir=self.workdir(study),
             watch=self.watcher.progress,
         )
+
+    @cached_property
+    def executor(self) -> Processes | None:
+        """Warm workers for all stages; None for one worker, which is this process."""
+        return Processes(self.workers) if self.workers > 1 else None
+
+    def close(self) -> None:
+        """End the workers, whatever they do."""
+        if self.executor is not None:
+            self.executor.shutdown(cancel_futures=True)
 
     def workdir(self, study: Study) -> Path:
         """Where the trials of a study keep their checkpoints."""
