@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/parti search digits --budget 2m30s --study demo
+	$(BIN)/parti search digits --budget 2m30s --workers 2 --study demo
 
 test: $(STAMP)
 	$(BIN)/pytest -n 2 -m "not slow"

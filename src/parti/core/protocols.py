@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from parti.core.architecture import Architecture, Option
 from parti.core.choice import Choice
 from parti.core.study import Study
 from parti.core.trial import Job, Measurement, Proposal, State, Trial
 
-__all__ = ["Evaluator", "Lease", "Pick", "Space", "Store", "Strategy"]
+__all__ = ["Builder", "Evaluator", "Lease", "Pick", "Space", "Store", "Strategy"]
 
 Pick = Callable[[Choice], Option]
 """Answers a choice with one of its options."""
@@ -23,6 +23,15 @@ class Space(Protocol):
 
     def walk(self, pick: Pick) -> Architecture:
         """Ask `pick` for every decision that comes up, in order, and return what was decided."""
+        ...
+
+
+@runtime_checkable
+class Builder(Protocol):
+    """A space as those need it who train and measure: something that builds networks."""
+
+    def build(self, architecture: Architecture) -> Any:
+        """Return the network of an architecture, an `nn.Module` with fresh weights."""
         ...
 
 

@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings, PartiError
+from parti.core.protocols import Builder
 
 __all__ = ["DeployedModel", "load_model"]
 
@@ -62,15 +62,7 @@ class DeployedModel(nn.Module):
         return logits
 
 
-class BuildsNetworks(Protocol):
-    """A space as this module needs it."""
-
-    def build(self, architecture: Architecture) -> nn.Module:
-        """Return the network of an architecture."""
-        ...
-
-
-def load_model(folder: Path, space: BuildsNetworks) -> DeployedModel:
+def load_model(folder: Path, space: Builder) -> DeployedModel:
     """Rebuild the PyTorch model of an export.
 
     Args:

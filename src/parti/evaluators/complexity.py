@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from parti.core.architecture import Architecture
 from parti.core.errors import TrialError
+from parti.core.protocols import Builder
 from parti.core.trial import Job, Measurement
 from parti.evaluators.modes import evaluating
 
@@ -93,14 +93,6 @@ class NetworkCost:
         }
 
 
-class BuildsNetworks(Protocol):
-    """A space as this evaluator needs it."""
-
-    def build(self, architecture: Architecture) -> nn.Module:
-        """Return the network of an architecture."""
-        ...
-
-
 class Complexity:
     """Evaluator of params, macs and activation_bytes; it costs milliseconds and no training.
 
@@ -111,7 +103,7 @@ class Complexity:
 
     provides: frozenset[str] = frozenset({"params", "macs", "activation_bytes"})
 
-    def __init__(self, space: BuildsNetworks, input_shape: Sequence[int]) -> None:
+    def __init__(self, space: Builder, input_shape: Sequence[int]) -> None:
         self.space = space
         self.input_shape = tuple(input_shape)
 

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings, PartiError, TrialError
+from parti.core.protocols import Builder
 from parti.core.trial import Job, Measurement
 from parti.evaluators.modes import evaluating
 from parti.evaluators.to_onnx import to_onnx
@@ -43,14 +43,6 @@ class LatencyResult:
     p95_ms: float
     n: int
     conditions: str
-
-
-class BuildsNetworks(Protocol):
-    """A space as this evaluator needs it."""
-
-    def build(self, architecture: Architecture) -> nn.Module:
-        """Return the network of an architecture."""
-        ...
 
 
 class Latency:
@@ -83,7 +75,7 @@ class Latency:
 
     def __init__(
         self,
-        space: BuildsNetworks,
+        space: Builder,
         input_shape: Sequence[int],
         *,
         runtime: Runtime = "onnxruntime",

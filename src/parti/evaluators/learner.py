@@ -7,13 +7,12 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parti.core.architecture import Architecture
 from parti.core.errors import Diverged, PartiError, TrialError
 from parti.evaluators.augment import draw, mix
 from parti.evaluators.average import Average
@@ -21,7 +20,7 @@ from parti.evaluators.feed import Pictures
 from parti.evaluators.machine import Machine, arranged, derive, isolated, place
 from parti.evaluators.recipe import Recipe, learning_rate
 
-__all__ = ["EVALUATION_BATCH", "Builder", "Learner", "explained", "logits_of"]
+__all__ = ["EVALUATION_BATCH", "Learner", "explained", "logits_of"]
 
 STATISTICS_IMAGES = 2048
 """How many training images give an averaged network its batch statistics."""
@@ -34,14 +33,6 @@ EVALUATION_BATCH = 512
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 """What torch's messages say when memory is used up, where it has no error class for it."""
-
-
-class Builder(Protocol):
-    """A space of networks."""
-
-    def build(self, architecture: Architecture) -> nn.Module:
-        """Return the network of an architecture, with fresh weights."""
-        ...
 
 
 class Learner:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from parti.core.architecture import Architecture
 from parti.core.errors import TrialError
+from parti.core.protocols import Builder
 from parti.evaluators.checkpoint import load_checkpoint
 from parti.evaluators.feed import Memory, Pictures, as_tensor
-from parti.evaluators.learner import EVALUATION_BATCH, Builder, Learner, explained, logits_of
+from parti.evaluators.learner import EVALUATION_BATCH, Learner, explained, logits_of
 from parti.evaluators.machine import isolated, machine_for, place
 from parti.evaluators.recipe import Recipe, default_recipe
 
@@ -137,7 +138,7 @@ def load_trained(space: Builder, architecture: Architecture, workdir: Path) -> n
     if differences:
         raise TrialError(f"the checkpoint in {workdir} is of another trial: {differences}")
     with torch.random.fork_rng(devices=[]):
-        network = space.build(architecture)
+        network: nn.Module = space.build(architecture)
     network.load_state_dict(dict(checkpoint.weights))
     return network.eval()
 

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from parti.core.architecture import Architecture
 from parti.core.errors import Diverged, InvalidSettings, TrialError
+from parti.core.protocols import Builder
 from parti.core.trial import Job, Measurement
 from parti.evaluators.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from parti.evaluators.feed import Memory, Pictures, as_tensor, check_memory
-from parti.evaluators.learner import EVALUATION_BATCH, Builder, Learner, explained, logits_of
+from parti.evaluators.learner import EVALUATION_BATCH, Learner, explained, logits_of
 from parti.evaluators.machine import choose_device, derive, isolated, machine_for
 from parti.evaluators.recipe import Recipe, default_recipe
 from parti.tasks.classification import accuracy, metrics

@@ -1,0 +1,16 @@
+"""Benchmarks run and print what they promise."""
+
+import pytest
+
+from benchmarks import __main__ as all_benchmarks
+
+
+@pytest.mark.slow
+def test_every_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    all_benchmarks.main(["--quick"])
+    said = capsys.readouterr().out
+    for promised in (
+        "import parti", "parti --help", "sample", "mutate", "add and finish", "loop, random, serial",
+        "two workers", "two workers, one thread each", "images/s",
+    ):  # fmt: skip
+        assert promised in said
