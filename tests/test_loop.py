@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -317,3 +319,34 @@ def test_bad_questions_are_refused_before_anything_runs() -> None:
     other = Study("toy", toy_study().objectives, (Constraint("cost", at_most=3),))
     with pytest.raises(StoreError, match="constraints"):
         search(other, RandomSearch(CONDITIONAL, other), Landscape(), store)
+
+
+SCRIPT = """
+import parti
+from parti import Measurement, choose
+from parti.strategies.random_search import RandomSearch
+
+@parti.space
+def mine():
+    return [choose(f"c{i}", [1, 2, 3]) for i in range(4)]
+
+class Total:
+    provides = frozenset({"total"})
+
+    def __call__(self, job):
+        yield Measurement({"total": float(sum(job.architecture.values()))})
+
+print("started")
+study = parti.Study("s", (parti.Objective("total", "max"),), budget=parti.Budget(trials=81))
+trials = parti.search(study, RandomSearch(mine, study), Total(), workers=2)
+print(parti.best(study, trials).metrics["total"])
+"""
+
+
+def test_a_script_without_a_guard_may_use_workers(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-W", "error", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["started", "12.0"]
