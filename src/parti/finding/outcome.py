@@ -48,6 +48,7 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
     desk.watcher.stage("testing once, exporting, reporting")
     test = desk.sealed()
     winner = _described(desk, searched.winner, test)
+    winner["trial"] = searched.finalists[0][0].number
     baselines = [_described(desk, contender, test) for contender in searched.baselines]
     files = _export(desk, searched.winner, winner, test)
     costs = _cost(desk, searched)

@@ -62,9 +62,11 @@ def sections(facts: Facts, charts: Charts) -> Iterator[Section]:
 def _asked(facts: Facts) -> Html:
     study = facts.study
     space, strategy = facts.get("space") or {}, facts.get("strategy") or {}
+    asked = facts.get("budget") or {}
+    trials, seconds = (asked.get(k) or getattr(study.budget, k) for k in ("trials", "seconds"))
     budget = [
-        plural(study.budget.trials, "trained trial") if study.budget.trials else "",
-        duration(study.budget.seconds) if study.budget.seconds else "",
+        plural(trials, "trained trial") if trials else "",
+        duration(seconds) if seconds else "",
     ]
     size = space.get("size")
     width = f", {size} architectures" if size else ""
@@ -184,7 +186,10 @@ def _search(facts: Facts, charts: Charts) -> Html:
 
 def _against_cost(facts: Facts, charts: Charts, winner: int | None) -> Html | None:
     name = label(facts.study.objectives[0].metric)
-    shown = pareto_figures(facts.study, facts.trials, winner, records(facts.result, "baselines"))
+    # Baselines were trained in full, trials briefly: the winner's full training stands beside them.
+    full = [{**facts.best, "name": "winner"}, *records(facts.result, "baselines")]
+    full = [{**record, "name": f"{record.get('name')}, trained in full"} for record in full]
+    shown = pareto_figures(facts.study, facts.trials, winner, full)
     about = (
         f"The {name} of the search against what a network costs. On the front, nothing is better "
         "without costing more."
