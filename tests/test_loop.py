@@ -18,6 +18,7 @@ from parti.core.errors import InvalidStudy, StoreError
 from parti.core.protocols import Lease
 from parti.core.trial import Proposal, Trial
 from parti.evaluators.staged import Staged
+from parti.evaluators.wrappers import Remembered, Routed
 from parti.executors import Processes
 from parti.stores.memory import MemoryStore
 from parti.stores.sql import SqlStore
@@ -197,6 +198,44 @@ class TestStaged(EvaluatorSuite):
 
     def job(self) -> Job:
         return Job(CONDITIONAL.tree.unrank(5))
+
+
+class TestRemembered(EvaluatorSuite):
+    def make(self) -> Remembered:
+        study = toy_study(trials=3)
+        return Remembered(Landscape(), search(study, RandomSearch(CONDITIONAL, study), Landscape()))
+
+    def job(self) -> Job:
+        return Job(CONDITIONAL.tree.unrank(5))
+
+    def test_what_is_known_is_not_measured_again(self) -> None:
+        class Never(Landscape):
+            def __call__(self, job: Job) -> Iterator[Measurement]:
+                raise AssertionError("measured again")
+
+        study = toy_study(trials=3)
+        trials = search(study, RandomSearch(CONDITIONAL, study), Landscape())
+        remembered = Remembered(Never(), trials)
+        for trial in trials:
+            assert tuple(remembered(Job(trial.architecture))) == trial.measurements
+
+
+class TestRouted(EvaluatorSuite):
+    def make(self) -> Routed:
+        return Routed(
+            {
+                self.job().architecture: Landscape(3),
+                Job(CONDITIONAL.tree.unrank(6)).architecture: Costs(),
+            }
+        )
+
+    def job(self) -> Job:
+        return Job(CONDITIONAL.tree.unrank(5))
+
+    def test_measures_what_it_provides(self) -> None:
+        assert self.make().provides == {"cost"}  # what all of them measure
+        (measured,) = self.make()(self.job())
+        assert measured.metrics["score"] == Landscape(3).score(self.job().architecture)
 
 
 def test_every_way_to_fail_is_a_failed_trial_with_its_reason() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from parti.core.errors import InvalidSettings
 from parti.core.plugins import load
 from parti.core.protocols import Evaluator, Store, Strategy
 from parti.core.study import Budget, Study
-from parti.core.trial import Job, State, Trial
+from parti.core.trial import Trial
 from parti.core.walks import sample
 from parti.deploy.model import DeployedModel
 from parti.evaluators.complexity import Complexity
@@ -297,53 +297,6 @@ class Desk:
     def keep(self, file: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file into the study's folder."""
         write_json(self.folder / file, value)
-
-
-class Remembered:
-    """An evaluator that does not train again what another study has trained in the same way.
-
-    Args:
-        evaluator: measures what is new.
-        trials: what is known; only trials that ended count.
-    """
-
-    def __init__(self, evaluator: Evaluator, trials: Iterable[Trial]) -> None:
-        self.evaluator = evaluator
-        self.known = {
-            trial.architecture: trial.measurements for trial in trials if trial.state is State.DONE
-        }
-
-    @property
-    def provides(self) -> frozenset[str]:
-        """The metrics of the evaluator."""
-        return self.evaluator.provides
-
-    def __call__(self, job: Job) -> Any:
-        """Yield what is known, or measure."""
-        if job.architecture in self.known:
-            yield from self.known[job.architecture]
-        else:
-            yield from self.evaluator(job)
-
-
-class Routed:
-    """An evaluator that lets another one measure each architecture.
-
-    Args:
-        routes: which evaluator measures which architecture.
-    """
-
-    def __init__(self, routes: Mapping[Architecture, Evaluator]) -> None:
-        self.routes = dict(routes)
-
-    @property
-    def provides(self) -> frozenset[str]:
-        """The metrics that all of them measure."""
-        return frozenset.intersection(*(e.provides for e in self.routes.values()))
-
-    def __call__(self, job: Job) -> Any:
-        """Yield what the architecture's own evaluator measures."""
-        yield from self.routes[job.architecture](job)
 
 
 def _strategy(made: object, name: str) -> Strategy:

@@ -13,7 +13,8 @@ from parti.core.study import Budget, Study, pareto_front
 from parti.core.trial import Proposal, State, Trial
 from parti.core.walks import sample
 from parti.evaluators.complexity import complexity
-from parti.finding.desk import Desk, Remembered, Routed
+from parti.evaluators.wrappers import Remembered, Routed
+from parti.finding.desk import Desk
 from parti.finding.errors import NothingFound
 from parti.finding.plan import Finals, plan_finals
 from parti.strategies.listed import Listed
