@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from parti import Architecture, Budget, Measurement, Objective, Proposal, State, Study, Trial
-from parti.app.live import Lines, front_table, progress_line
+from parti.finding.live import Lines, front_table, progress_line
 from parti.loop import Progress
 
 STUDY = Study("s", (Objective("val_accuracy", "max"),), budget=Budget(trials=8))

@@ -225,10 +225,10 @@ def main() -> None:
 
 
 def _run(settings: Settings, study: str | None, store: str, workers: int, json_: bool) -> None:
-    from parti.app.live import terminal_watcher
     from parti.app.show import show_found
     from parti.finding import run
     from parti.finding.given import Given
+    from parti.finding.live import terminal_watcher
 
     name = study or settings.name
     command = shlex.join(["parti", *sys.argv[1:]])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from parti.finding.desk import Desk
     from parti.finding.plan import Plan
 
-__all__ = ["find", "finished", "run"]
+__all__ = ["Found", "Settings", "Silent", "Watcher", "find", "finished", "run"]
 
 
 def find(
@@ -50,7 +50,7 @@ def find(
         study: a name to keep it under; by default one that follows from the settings.
         store: URL of the store; files are kept beside it.
         workers: how many trials are trained at once.
-        watcher: shows the course; by default nobody.
+        watcher: shows the course; by default in lines on standard error, `Silent()` not at all.
         settings: any field of `Settings`: trials, seconds, at_most={"params": 1e6}, ...
 
     Raises:
@@ -65,7 +65,11 @@ def find(
     )
     given = Given(data, space, strategy)
     command = f"parti.find({named!r}, ...)"
-    return run(wanted, given, study, store, workers, watcher or Silent(), command)
+    if watcher is None:
+        from parti.finding.live import standard_error
+
+        watcher = standard_error()
+    return run(wanted, given, study, store, workers, watcher, command)
 
 
 def run(

@@ -18,7 +18,7 @@ from parti.core.trial import State, Trial
 from parti.finding.watch import Watcher
 from parti.loop import Progress
 
-__all__ = ["Lines", "Panel", "terminal_watcher"]
+__all__ = ["Lines", "Panel", "standard_error", "terminal_watcher"]
 
 SECONDS_BETWEEN_LINES = 10.0
 FRONT_ROWS = 5
@@ -27,12 +27,17 @@ FRONT_ROWS = 5
 @contextmanager
 def terminal_watcher(study: str) -> Iterator[Watcher]:
     """Give the watcher that suits standard error."""
-    console = Console(stderr=True, highlight=False)
     if not sys.stderr.isatty():
-        yield Lines(console)
+        yield standard_error()
         return
+    console = Console(stderr=True, highlight=False)
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         yield Panel(console, live, study)
+
+
+def standard_error() -> Lines:
+    """Lines on standard error."""
+    return Lines(Console(stderr=True, highlight=False))
 
 
 class Lines:
