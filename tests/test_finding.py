@@ -118,7 +118,7 @@ def finals(folder: Path, settings: Settings, left: float | None, **changed):
 def test_the_final_training_fits_into_the_time_that_is_left(tmp_path: Path) -> None:
     asked = settings_of(data="digits", seconds=3600)
     plentiful = finals(tmp_path / "a", asked, 1e6)
-    assert (plentiful.finalists, plentiful.seeds, plentiful.epochs) == (3, 3, 100)
+    assert (plentiful.finalists, plentiful.seeds, plentiful.epochs) == (3, 3, 50)
     for left in (30.0, 100.0, 400.0, 1500.0):
         plan = finals(tmp_path / f"{left}", asked, left)
         each = sum([1.0, 2.0, 3.0][: plan.finalists]) + (plan.seeds - 1)
@@ -140,6 +140,12 @@ def test_what_the_user_says_is_done(tmp_path: Path) -> None:
     assert replace(plan, fixed_epochs=0) == replace(
         plan, finalists=2, seeds=2, epochs=7, fixed_epochs=0
     )
+
+
+def test_few_trials_make_few_finalists(tmp_path: Path) -> None:
+    for trials, finalists in ((3, 1), (8, 1), (16, 2), (100, 3)):
+        asked = settings_of(data="digits", trials=trials)
+        assert finals(tmp_path / str(trials), asked, None).finalists == finalists
 
 
 def test_populations_leave_room_to_evolve() -> None:

@@ -130,6 +130,7 @@ class _Loop:
         self.watch = watch
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}:{uuid4().hex}"
         self.known: dict[int, Trial] = {}
+        self.running: set[int] = set()
         self.mine: set[int] = set()
         self.trained = 0
         self.rejections = 0
@@ -228,10 +229,11 @@ class _Loop:
             self.trained += (trial.state is not State.REJECTED) - (
                 before is not None and before.state is not State.REJECTED
             )
-            if trial.state is State.REJECTED:
-                self.rejections += 1
-            elif trial.state is not State.RUNNING:
-                self.rejections = 0
+            if trial.state is State.RUNNING:
+                self.running.add(trial.number)
+            else:
+                self.running.discard(trial.number)
+                self.rejections = self.rejections + 1 if trial.state is State.REJECTED else 0
             self.strategy.tell(trial)
         if news:
             self.show()
@@ -296,10 +298,7 @@ class _Loop:
 
     def orphan(self) -> Trial | None:
         """Take over a trial whose process is dead or has not been heard of."""
-        if all(
-            trial.state is not State.RUNNING or trial.number in self.mine
-            for trial in self.known.values()
-        ):
+        if self.running <= self.mine:
             return None
         for lease in self.store.leases(self.study.name):
             if lease.number in self.mine or not (_dead(lease.owner) or lease.expires < time.time()):
@@ -311,7 +310,7 @@ class _Loop:
 
     def waits_for_others(self) -> bool:
         """Whether trials of other processes still run; they may die, or lead to new proposals."""
-        if all(trial.state is not State.RUNNING for trial in self.known.values()):
+        if not self.running:
             return False
         time.sleep(0.5)
         return True

@@ -31,9 +31,12 @@ SEARCH_SHARE, BASELINE_SHARE = 0.36, 0.26
 IMAGES_PER_TRIAL, IMAGES_PER_FINAL = 100_000, 1_000_000
 """Images that are seen in a trial, and in a final training, in whole epochs, if time allows."""
 
-MOST_TRIAL_EPOCHS, MOST_FINAL_EPOCHS = 20, 100
-LEAST_FINAL_EPOCHS = 30
-FINALISTS = 3
+MOST_TRIAL_EPOCHS, MOST_FINAL_EPOCHS = 10, 50
+LEAST_FINAL_EPOCHS = 20
+
+FINALISTS, TRIALS_PER_FINALIST = 3, 8
+"""At most so many finalists, and one for every so many trials."""
+
 FEWEST_IMAGES = 1_000
 """A trial never sees fewer training images in an epoch, if there are as many."""
 
@@ -141,7 +144,7 @@ def plan_finals(
         return Finals(**kept)
     usual = round(IMAGES_PER_FINAL / images)
     wanted = settings.final_epochs or max(LEAST_FINAL_EPOCHS, min(MOST_FINAL_EPOCHS, usual))
-    finalists, seeds = settings.finalists or FINALISTS, settings.seeds or 1
+    finalists, seeds = settings.finalists or _finalists(settings), settings.seeds or 1
     epochs = wanted
     if left is not None and settings.final_epochs is None:
         left = max(0.0, left - SECONDS_FOR_THE_REST)
@@ -194,6 +197,13 @@ def seconds_per_image(network: nn.Module, data: SearchData, recipe: Recipe, thre
 def _ambitions(settings: Settings) -> list[tuple[int, int]]:
     """(finalists, seeds) to try, the most ambitious first."""
     finalists, seeds = settings.finalists, settings.seeds
-    usual = [(FINALISTS, 3), (FINALISTS, 1), (2, 1), (1, 1)]
+    most = _finalists(settings)
+    usual = [(most, 3), (most, 1), (min(most, 2), 1), (1, 1)]
     tried = [(finalists or f, seeds or s) for f, s in usual]
     return list(dict.fromkeys(tried))
+
+
+def _finalists(settings: Settings) -> int:
+    """How many finalists the trials of a search deserve."""
+    trials = settings.trials or wanted_trials(settings.seconds or 0.0)
+    return max(1, min(FINALISTS, trials // TRIALS_PER_FINALIST))
