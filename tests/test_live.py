@@ -1,12 +1,16 @@
-"""What is shown while a search runs."""
+"""What is shown while a search runs, and at its end."""
 
 from io import StringIO
+from pathlib import Path
 
 from rich.console import Console
 
 from parti import Architecture, Budget, Measurement, Objective, Proposal, State, Study, Trial
+from parti.app.show import show_found
+from parti.finding.found import Found
 from parti.finding.live import Lines, front_table, progress_line
 from parti.loop import Progress
+from parti.stores.memory import MemoryStore
 
 STUDY = Study("s", (Objective("val_accuracy", "max"),), budget=Budget(trials=8))
 
@@ -63,3 +67,17 @@ def test_lines_come_at_a_new_best_and_not_too_often() -> None:
     said = console.file.getvalue().splitlines()
     assert len(said) == 3
     assert "0.95 (trial 6)" in said[-1]
+
+
+def test_a_better_baseline_is_not_passed_over_in_silence(capsys) -> None:
+    entry = {
+        "name": "winner", "kind": "search", "test_accuracy": 0.7, "test_std": None,
+        "val_accuracy": 0.71, "params": 1, "macs": 1, "latency_ms": 1.0,
+        "latency_conditions": "", "metrics": {"n": 10},
+    }  # fmt: skip
+    cost = {"trials": 1, "failed": 0, "rejected": 0, "search_seconds": 1.0, "total_seconds": 2.0}
+    for val_accuracy, said in ((0.70, False), (0.72, True)):
+        rival = {**entry, "name": "random search", "val_accuracy": val_accuracy}
+        result = {"study": "s", "best": entry, "baselines": [rival], "files": {}}
+        show_found(Found({**result, "cost": {**cost, "hardware": "x"}}, Path(), MemoryStore()))
+        assert ("found a network of better" in capsys.readouterr().out) is said

@@ -44,6 +44,13 @@ def show_found(found: Found) -> None:
         f"training, on {cost['hardware']}",
         soft_wrap=True,
     )
+    for baseline in found.baselines:
+        if baseline["kind"] == "search" and baseline["val_accuracy"] > found.best["val_accuracy"]:
+            console.print(
+                f"{baseline['name']} found a network of better validation accuracy: with so short "
+                "a search chance decides; give it a larger --budget",
+                soft_wrap=True,
+            )
     for name, file in found.to_dict()["files"].items():
         console.print(f"{name:>8}  {file}", soft_wrap=True)
 
