@@ -33,7 +33,7 @@ class Contender:
         space: builds it.
         architecture: what is built.
         trained: the trials that trained it, one for each seed, with their folders.
-        trials: how many trials its search had; 0 for a fixed network.
+        trials: how many trials its search trained; 0 for a fixed network.
     """
 
     name: str
@@ -71,7 +71,7 @@ def run_stages(desk: Desk) -> Searched:
         NothingFound: no trial, or no finalist, could be trained; the message says why.
     """
     study, trials = _search(desk)
-    random_trials = _random_search(desk, len([t for t in trials if t.state is not State.REJECTED]))
+    random_trials = _random_search(desk, _trained_count(trials))
     finals = _plan_finals(desk, study, trials, random_trials)
     desk.watcher.stage(
         f"training {finals.finalists} finalists of each search for {finals.epochs} epochs"
@@ -85,10 +85,11 @@ def run_stages(desk: Desk) -> Searched:
     if not ranked:
         reasons = "; ".join(sorted({t.error or "no result" for t, _ in trained.values()}))
         raise NothingFound(f"none of {len(candidates)} finalists could be trained: {reasons}")
-    winner = Contender("winner", "search", desk.space, ranked[0].architecture, [], len(trials))
+    winner = Contender("winner", "search", desk.space, ranked[0].architecture, [])
+    winner.trials = _trained_count(trials)
     contenders = [winner]
     if best_rivals := _ranked(trained, rivals):
-        best, n = best_rivals[0].architecture, len(random_trials)
+        best, n = best_rivals[0].architecture, _trained_count(random_trials)
         contenders.append(Contender("random search", "search", desk.space, best, [], n))
     for architecture in fixed:
         name = str(architecture["network"])
@@ -209,6 +210,11 @@ def _collect(contenders: Sequence[Contender], trained: Trained) -> None:
         trial, folder = trained[contender.architecture]
         if trial.state is State.DONE:
             contender.trained.append((trial, folder))
+
+
+def _trained_count(trials: Iterable[Trial]) -> int:
+    """Rejected trials were not trained and cost no budget."""
+    return sum(trial.state is not State.REJECTED for trial in trials)
 
 
 def _only_member(space: Any) -> Architecture:
