@@ -14,6 +14,7 @@ from typing import Any, TypeVar, overload
 from parti.core.architecture import Architecture, Option
 from parti.core.choice import Choice
 from parti.core.errors import InvalidArchitecture, SpaceError
+from parti.core.graph import Graph
 from parti.core.tree import Trace, Tree
 from parti.core.words import Decide, EndlessSpace, reading, reading_as
 
@@ -21,6 +22,7 @@ __all__ = ["Program", "missing", "space"]
 
 R = TypeVar("R", bound=Decide)
 Canonical = Callable[[Architecture], Architecture]
+Drawn = Callable[[Architecture], Graph]
 
 MOST_CHECKS = 64
 RANDOM_CHECKS = 4
@@ -40,6 +42,7 @@ class Program:
         dynamic: True: Python control flow depends on chosen values, so there is no static tree;
             False: there must be one; None: find out.
         canonical: maps an architecture to the one that stands for all isomorphic to it.
+        graph: draws an architecture as a graph of operations.
     """
 
     def __init__(
@@ -50,12 +53,14 @@ class Program:
         *,
         dynamic: bool | None = None,
         canonical: Canonical | None = None,
+        graph: Drawn | None = None,
     ) -> None:
         self.function = function
         self.arguments = arguments
         self.keywords = dict(keywords or {})
         self._dynamic = dynamic
         self._canonical = canonical
+        self._graph = graph
         self._weightless = True
         update_wrapper(self, function, updated=())
 
@@ -78,6 +83,7 @@ class Program:
             {**self.keywords, **keywords},
             dynamic=self._dynamic,
             canonical=self._canonical,
+            graph=self._graph,
         )
         try:
             inspect.signature(self.function).bind_partial(*made.arguments, **made.keywords)
@@ -119,6 +125,10 @@ class Program:
     def canonical(self, architecture: Architecture) -> Architecture:
         """Return the architecture that stands for all that build the same network."""
         return self._canonical(architecture) if self._canonical else architecture
+
+    def graph(self, architecture: Architecture) -> Graph | None:
+        """Return the architecture as a graph of operations; None when the space draws none."""
+        return self._graph(architecture) if self._graph else None
 
     @cached_property
     def tree(self) -> Tree | None:
@@ -204,7 +214,7 @@ class Program:
         found = _resolve(module, name)
         if isinstance(found, Program) and found.function is self.function and module != "__main__":
             return (_bound, (module, name, self.arguments, self.keywords))
-        options = {"dynamic": self._dynamic, "canonical": self._canonical}
+        options = {"dynamic": self._dynamic, "canonical": self._canonical, "graph": self._graph}
         return (_made, (self.function, self.arguments, self.keywords, options))
 
 
@@ -212,7 +222,10 @@ class Program:
 def space(function: Callable[..., Any], /) -> Program: ...
 @overload
 def space(
-    *, dynamic: bool | None = None, canonical: Canonical | None = None
+    *,
+    dynamic: bool | None = None,
+    canonical: Canonical | None = None,
+    graph: Drawn | None = None,
 ) -> Callable[[Callable[..., Any]], Program]: ...
 def space(
     function: Callable[..., Any] | None = None,
@@ -220,6 +233,7 @@ def space(
     *,
     dynamic: bool | None = None,
     canonical: Canonical | None = None,
+    graph: Drawn | None = None,
 ) -> Program | Callable[[Callable[..., Any]], Program]:
     """Declare a space: decorate a function or class that builds a network and asks.
 
@@ -228,10 +242,12 @@ def space(
         dynamic: whether Python control flow depends on chosen values (a static space is
             sampled in microseconds, a dynamic one by running it); found out when None.
         canonical: maps an architecture to the one that stands for all isomorphic to it.
+        graph: draws an architecture as a graph of operations, for strategies that learn from
+            graphs.
     """
     if function is not None:
-        return Program(function, dynamic=dynamic, canonical=canonical)
-    return lambda program: Program(program, dynamic=dynamic, canonical=canonical)
+        return Program(function, dynamic=dynamic, canonical=canonical, graph=graph)
+    return lambda program: Program(program, dynamic=dynamic, canonical=canonical, graph=graph)
 
 
 def missing(

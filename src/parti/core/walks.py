@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from parti.core.architecture import Architecture, Option
 from parti.core.choice import Choice
 from parti.core.errors import InvalidArchitecture, SpaceError
+from parti.core.graph import Graph
 from parti.core.protocols import Space
 from parti.core.tree import Tree
 
@@ -24,6 +25,7 @@ __all__ = [
     "choices",
     "crossover",
     "distance",
+    "graph_of",
     "mutate",
     "neighbours",
     "sample",
@@ -220,6 +222,13 @@ def canonical(space: Space, architecture: Architecture) -> Architecture:
     """Return the one architecture that stands for all that build the same network."""
     form = getattr(space, "canonical", None)
     return form(architecture) if form is not None else architecture
+
+
+def graph_of(space: Space, architecture: Architecture) -> Graph | None:
+    """Return an architecture as a graph of operations, or None when the space draws none."""
+    drawn = getattr(space, "graph", None)
+    graph = drawn(architecture) if drawn is not None else None
+    return graph if isinstance(graph, Graph) else None
 
 
 def tree_of(space: Space) -> Tree | None:

@@ -12,6 +12,7 @@ loses against any that does not.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
 from parti.core.errors import InvalidSettings
 from parti.core.protocols import Space
@@ -19,6 +20,7 @@ from parti.core.study import Study
 from parti.core.trial import Proposal, State, Trial
 from parti.core.walks import mutate, sample
 from parti.strategies.memory import Memory
+from parti.strategies.ranking import rank
 
 __all__ = ["RegularizedEvolution"]
 
@@ -73,7 +75,7 @@ class RegularizedEvolution:
         rivals = [
             self._alive[int(random.random() * len(self._alive))] for _ in range(self._tournament)
         ]
-        parent = min(rivals, key=self._rank)
+        parent = min(rivals, key=partial(rank, self._study))
         child = self._memory.fresh(random, lambda: mutate(self._space, parent.architecture, random))
         return Proposal(child, self._fidelity, (parent.number,)) if child is not None else None
 
@@ -82,11 +84,3 @@ class RegularizedEvolution:
         self._memory.tell(trial)
         if trial.state is State.DONE:
             self._alive.append(trial)
-
-    def _rank(self, trial: Trial) -> tuple[float, float]:
-        """Sort key: first by how far constraints are broken, then by loss."""
-        broken = sum(
-            constraint.excess(trial.metric(constraint.metric))
-            for constraint in self._study.constraints
-        )
-        return broken, self._study.objectives[0].loss(trial)
