@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 import parti
 from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings
+from parti.core.walks import graph_of
 from parti.spaces.cell import cell
+from parti.spaces.isomorphism import certificate
 
 torch.set_num_threads(1)
 NODES = 4
@@ -107,6 +109,29 @@ def test_nodes_with_equal_expressions_are_told_apart(seed):
     assert of["node1", "node1"] == of["node2", "node2"]
     assert of["node1", "node2"] == of["node2", "node1"]
     assert of["node1", "node1"] != of["node1", "node2"]
+
+
+@settings(deadline=None)
+@given(seeds, st.sampled_from(["normal", "reduction"]), st.data())
+def test_swapping_and_renumbering_give_the_same_graph(seed, kind, data):
+    architecture = drawn(seed)
+    order = data.draw(st.sampled_from(list(orders(architecture, kind))))
+    other = swapped(renumbered(architecture, kind, order), kind, data.draw(st.integers(1, NODES)))
+    mutant = parti.mutate(SPACE, architecture, Random(seed))
+    graphs = [certificate(graph_of(SPACE, a)) for a in (architecture, other, mutant)]
+    assert graphs[0] == graphs[1]
+    forms = [parti.canonical(SPACE, a) for a in (architecture, mutant)]
+    assert (graphs[0] == graphs[2]) == (forms[0] == forms[1])
+
+
+def test_the_graph_has_a_component_for_each_cell_and_the_width():
+    architecture = drawn(0).taking(width=24)
+    graph = graph_of(SPACE, architecture)
+    assert [sum(label.startswith(kind) for label in graph.labels) for kind in ("n", "r")] == [
+        15
+    ] * 2
+    assert graph.labels[-1] == "width=24"
+    assert all((start < 15) == (end < 15) for start, end in graph.edges)
 
 
 def output_with(architecture, weights, x):

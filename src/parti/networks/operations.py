@@ -79,7 +79,13 @@ def act_conv_norm(
 
 
 def separable(
-    in_channels: int, channels: int, kernel: int = 3, *, dilation: int = 1, act: str = "relu"
+    in_channels: int,
+    channels: int,
+    kernel: int = 3,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    act: str = "relu",
 ) -> nn.Sequential:
     """Depthwise separable convolution (Chollet 2017): activation, depthwise, 1×1, batch norm.
 
@@ -87,13 +93,14 @@ def separable(
         in_channels: of the input.
         channels: of the output.
         kernel: height and width of the depthwise kernel; odd.
+        stride: 1 keeps the size, s divides it.
         dilation: distance between the kernel's taps.
         act: name of the activation.
     """
     return nn.Sequential(
         OrderedDict(
             act=activation(act),
-            depthwise=_conv(in_channels, in_channels, kernel, 1, dilation, in_channels),
+            depthwise=_conv(in_channels, in_channels, kernel, stride, dilation, in_channels),
             pointwise=_conv(in_channels, channels, 1),
             norm=nn.BatchNorm2d(channels),
         )
@@ -114,16 +121,21 @@ class Zero(nn.Module):
     """No connection: zeros of the output's size.
 
     Args:
-        stride: divides height and width.
+        stride: divides height and width, rounding up.
+        channels: of the output; those of the input when None.
     """
 
-    def __init__(self, stride: int = 1) -> None:
+    def __init__(self, stride: int = 1, channels: int | None = None) -> None:
         super().__init__()
         self.stride = stride
+        self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zeros of shape (batch, channels, height / stride, width / stride)."""
-        return x[:, :, :: self.stride, :: self.stride] * 0.0
+        zeros = x[:, :, :: self.stride, :: self.stride] * 0.0
+        if self.channels is None or self.channels == x.shape[1]:
+            return zeros
+        return zeros[:, :1].expand(-1, self.channels, -1, -1)
 
 
 class FactorizedReduce(nn.Module):

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from parti.core.architecture import Architecture, Option
 from parti.core.errors import InvalidSettings
+from parti.core.graph import Graph
 from parti.core.program import space
 from parti.core.words import choose, one_of, scope
 from parti.networks.heads import assemble, head, stem
@@ -43,36 +44,35 @@ from parti.networks.operations import (
     max_pool,
     separable,
 )
+from parti.spaces.nodes import INPUTS, Node, draw_cells, first_numbering
 from parti.spaces.stages import stages, stem_stride, widths
 
-__all__ = ["canonical_cells", "cell"]
+__all__ = ["canonical_cells", "cell", "draw"]
 
 CELLS = ("normal", "reduction")
 SIDES = ("left", "right")
 PARTS = ("input", "operation")
-INPUTS = ("previous", "earlier")
-
-Node = tuple[tuple[str, str], tuple[str, str]]
-"""Input and operation on the left, and on the right."""
 
 
 def canonical_cells(architecture: Architecture) -> Architecture:
-    """Return the one architecture that stands for all that only renumber nodes or swap sides.
-
-    Of all ways to number the nodes it takes the first in alphabetical order; a cell of n nodes
-    has at most n! of them, which is why cells stay small.
-    """
+    """Return the one architecture that stands for all that only renumber nodes or swap sides."""
     decisions = dict(architecture)
     for kind in CELLS:
         nodes = list(_nodes(architecture, kind))
-        for number, node in enumerate(min(_renumbered(nodes), default=()), start=1):
+        for number, node in enumerate(first_numbering(nodes), start=1):
             for side, (source, operation) in zip(SIDES, node, strict=True):
                 decisions[f"{kind}/node{number}/{side}/input"] = source
                 decisions[f"{kind}/node{number}/{side}/operation"] = operation
     return Architecture(decisions)
 
 
-@space(canonical=canonical_cells)
+def draw(architecture: Architecture) -> Graph:
+    """Draw both cells and the width as one graph: `normal/sep3`, `reduction/node`, `width=16`."""
+    cells = draw_cells({kind: list(_nodes(architecture, kind)) for kind in CELLS})
+    return Graph((*cells.labels, f"width={architecture['width']}"), cells.edges)
+
+
+@space(canonical=canonical_cells, graph=draw)
 def cell(
     in_channels: int = 3,
     classes: int = 10,
@@ -246,19 +246,3 @@ def _nodes(architecture: Mapping[str, Option], kind: str) -> Iterator[Node]:
         )
         yield (left[0], left[1]), (right[0], right[1])
         number += 1
-
-
-def _renumbered(nodes: Sequence[Node]) -> Iterator[tuple[Node, ...]]:
-    """The nodes in every order that names inputs before what uses them, sides sorted."""
-
-    def extend(done: tuple[Node, ...], names: dict[str, str]) -> Iterator[tuple[Node, ...]]:
-        if len(done) == len(nodes):
-            yield done
-        for number, node in enumerate(nodes, start=1):
-            if f"node{number}" in names or not all(source in names for source, _ in node):
-                continue
-            first, second = sorted((names[source], operation) for source, operation in node)
-            known = {**names, f"node{number}": f"node{len(done) + 1}"}
-            yield from extend((*done, (first, second)), known)
-
-    return extend((), {source: source for source in INPUTS})
