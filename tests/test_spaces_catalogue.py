@@ -49,18 +49,23 @@ def own(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", SPACES)
 def test_each_space_is_loaded_and_bound(name):
-    space = load_space(name, 1, 7, 16, width=8)
-    assert space.keywords == {"in_channels": 1, "classes": 7, "resolution": 16, "width": 8}
+    space = load_space(name, 1, 7, 16)
+    assert space.keywords == {"in_channels": 1, "classes": 7, "resolution": 16}
     assert parti.validate(space, parti.sample(space, Random(0)))
     assert SPACES[name] == f"{space.function.__module__}:{space.name}"
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_spaces_travel_to_other_processes(name):
-    space = load_space(name, 1, 7, 16, width=8)
+    space = load_space(name, 1, 7, 16)
     there = pickle.loads(pickle.dumps(space))
     assert there.keywords == space.keywords
     assert there.function is space.function
+
+
+def test_sizes_are_bound_too():
+    space = load_space("chain", 1, 7, 16, width=8)
+    assert space.keywords == {"in_channels": 1, "classes": 7, "resolution": 16, "width": 8}
 
 
 def test_a_module_names_a_space():

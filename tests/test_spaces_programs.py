@@ -1,4 +1,4 @@
-"""What holds for every space that parti brings: its members build, run and learn."""
+"""What holds for every space of parti's own: its members build, run and learn."""
 
 import re
 import statistics
@@ -16,10 +16,11 @@ import parti
 from parti.core.errors import InvalidSettings
 from parti.networks.known import known_network
 from parti.networks.layers import ACTIVATIONS
-from parti.spaces import SPACES, load_space
+from parti.spaces import load_space
 from parti.spaces.stages import fitting, stages, stem_stride, widths
 
 torch.set_num_threads(1)
+SPACES = ("chain", "branches", "residual", "mobile", "cell")
 RESOLUTIONS = (8, 16, 28, 32, 64, 224)
 
 

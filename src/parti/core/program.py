@@ -167,7 +167,7 @@ class Program:
 
     def _decide(self, pick: Callable[[Choice], Option]) -> Decide:
         def start(known: Mapping[str, Option]) -> Decide:
-            return Decide(lambda c: known[c.name] if c.name in known else pick(c))
+            return Decide(lambda c: known[c.name] if c.name in known else pick(c), builds=False)
 
         try:
             return self._survey(start)

@@ -207,7 +207,7 @@ class Trace(Decide):
     """
 
     def __init__(self) -> None:
-        super().__init__(lambda choice: choice.options[0])
+        super().__init__(lambda choice: choice.options[0], builds=False)
         self._top: dict[str, _Draft] = {}
         self._here = self._top
 

@@ -27,6 +27,7 @@ __all__ = [
     "Factory",
     "Names",
     "Reading",
+    "building",
     "choose",
     "one_of",
     "reading",
@@ -119,6 +120,15 @@ _reading: ContextVar[Reading | None] = ContextVar("parti_reading", default=None)
 def reading() -> Reading | None:
     """Return the reading under way, or None outside any walk."""
     return _reading.get()
+
+
+def building() -> bool:
+    """Whether what the program makes is wanted, and not only what it asks.
+
+    A dynamic program is run for every walk. One whose network is large may leave it out when
+    this is False, and return something small instead, once it has asked all it asks.
+    """
+    return bool(getattr(_reading.get(), "builds", True))
 
 
 @contextmanager
@@ -252,10 +262,12 @@ class Decide:
 
     Args:
         pick: answers a choice that has not been decided yet.
+        builds: whether what the program makes is wanted; else only its choices are.
     """
 
-    def __init__(self, pick: Callable[[Choice], Option]) -> None:
+    def __init__(self, pick: Callable[[Choice], Option], *, builds: bool = True) -> None:
         self.names = Names()
+        self.builds = builds
         self.decisions: dict[str, Option] = {}
         self._pick = pick
 

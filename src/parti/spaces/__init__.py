@@ -9,6 +9,20 @@
     stages      how resolution sets strides and sizes, for all of them
     encodings   architectures as vectors
 
+The spaces of benchmarks, as published:
+
+    nasbench101     graphs of up to seven vertices, NAS-Bench-101 (and nasbench101_cell)
+    nasbench201     operations on the edges of a cell, NAS-Bench-201
+    nats_size       the widths of five layers, NATS-Bench
+    darts           the cells of DARTS and NAS-Bench-301, and those of the literature
+    nasbench_macro  eight layers of MobileNet blocks
+    transnas        cells and skeletons of TransNAS-Bench-101
+
+What some of them share:
+
+    nodes        cells of nodes with two inputs: their canonical numbering, and their graph
+    isomorphism  when two graphs are one
+
 Each program takes `in_channels`, `classes` and `resolution`, and builds a network of images
 (batch, in_channels, height, width) to logits (batch, classes).
 """

@@ -19,6 +19,13 @@ SPACES: dict[str, str] = {
     "residual": "parti.spaces.residual:residual",
     "mobile": "parti.spaces.mobile:mobile",
     "cell": "parti.spaces.cell:cell",
+    "nasbench101": "parti.spaces.nasbench101:nasbench101",
+    "nasbench201": "parti.spaces.nasbench201:nasbench201",
+    "nats_size": "parti.spaces.nats_size:nats_size",
+    "darts": "parti.spaces.darts:darts",
+    "nasbench_macro": "parti.spaces.nasbench_macro:nasbench_macro",
+    "transnas_micro": "parti.spaces.transnas:transnas_micro",
+    "transnas_macro": "parti.spaces.transnas:transnas_macro",
 }
 """Where parti's spaces are, loaded on use."""
 
