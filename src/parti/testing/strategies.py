@@ -6,9 +6,10 @@ from random import Random
 
 import pytest
 
+from parti.core.architecture import Architecture
 from parti.core.protocols import Space, Strategy
 from parti.core.study import Study
-from parti.core.trial import Proposal, State, Trial
+from parti.core.trial import Job, Proposal, State, Trial
 from parti.core.walks import canonical, size, validate
 from parti.executors import run_job
 from parti.loop import search
@@ -24,6 +25,10 @@ class StrategySuite:
     trials = 25
     """How many trials each test runs."""
 
+    fidelities: tuple[int, ...] = ()
+    """For a strategy of several fidelities, those it may propose, lowest first. Then a trial may
+    go on from one of the same architecture, at a higher fidelity: a promotion."""
+
     def make(self, space: Space, study: Study) -> Strategy:
         """Return a new strategy."""
         raise NotImplementedError
@@ -37,6 +42,27 @@ class StrategySuite:
         """Whatever is proposed belongs to the space."""
         for trial in self.run(name):
             assert validate(SPACES[name], trial.architecture) == trial.architecture
+
+    def test_nothing_is_measured_twice(self, name: str) -> None:
+        """Isomorphic architectures are measured once; a promotion takes one of them further."""
+        begun: set[Architecture] = set()
+        known: dict[int, Trial] = {}
+        for trial in self.run(name):
+            proposal = trial.proposal
+            if self.fidelities:
+                assert proposal.fidelity in self.fidelities
+            if self.fidelities and proposal.continues is not None:
+                before = known[proposal.continues]
+                assert before.state is State.DONE
+                assert before.architecture == trial.architecture
+                assert (before.proposal.fidelity or 0) < (proposal.fidelity or 0)
+                assert all(t.proposal.continues != before.number for t in known.values())
+            else:
+                assert proposal.continues is None
+                form = canonical(SPACES[name], trial.architecture)
+                assert form not in begun
+                begun.add(form)
+            known[trial.number] = trial
 
     def test_is_a_fold_over_trials(self, name: str) -> None:
         """A new strategy that is told the first n trials goes on as the old one did."""
@@ -70,9 +96,14 @@ class StrategySuite:
         assert len(asked) == min(8, size(SPACES[name]) or 8)
 
     def test_a_finite_space_ends(self, name: str) -> None:
-        """A space of three members is searched in three trials."""
+        """A space of three members is searched in three trials, and their promotions."""
         trials = self.run(name)
-        assert len(trials) == min(self.trials, size(SPACES[name]) or self.trials)
+        begun = sum(trial.proposal.continues is None for trial in trials)
+        members = size(SPACES[name]) or self.trials
+        if members * max(1, len(self.fidelities)) < self.trials:
+            assert begun == members
+        else:
+            assert len(trials) == self.trials
 
     def test_failed_and_rejected_trials_are_survived(self, name: str) -> None:
         """The search goes on beside trials that fail or break a constraint."""
@@ -89,20 +120,19 @@ class StrategySuite:
         strategy = self.make(SPACES[name], study)
         evaluator, random = Landscape(), Random(0)
         running: list[Trial] = []
-        number = 0
+        number = begun = 0
         for _ in range(40):
             proposal = strategy.ask() if len(running) < 4 else None
             if proposal is not None:
                 running.append(Trial(number, proposal))
                 strategy.tell(running[-1])
                 number += 1
+                begun += proposal.continues is None
             elif running:
                 strategy.tell(_ended(running.pop(random.randrange(len(running))), evaluator))
-        assert number == min(number, size(SPACES[name]) or number)
+        assert begun == min(begun, size(SPACES[name]) or begun)
 
 
 def _ended(trial: Trial, evaluator: Landscape) -> Trial:
-    from parti.core.trial import Job
-
-    outcome = run_job(evaluator, Job(trial.architecture))
+    outcome = run_job(evaluator, Job(trial.architecture, trial.proposal.fidelity))
     return Trial(trial.number, trial.proposal, outcome.state, outcome.measurements, outcome.error)

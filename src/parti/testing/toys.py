@@ -104,11 +104,13 @@ def toy_study(
 class Landscape:
     """A score for every architecture: the sum of a fixed random number for each decision.
 
-    So it is deterministic, has structure for a strategy to find, and needs no training.
+    So it is deterministic, has structure for a strategy to find, and needs no training. A job with
+    a fidelity gets as many measurements, with an error of its own for each architecture that falls
+    with every step: low fidelities rank architectures wrongly, high ones hardly.
 
     Args:
         seed: of the landscape.
-        steps: how many measurements each trial gives.
+        steps: how many measurements a trial without a fidelity gives.
         fails: share of architectures that fail, always the same ones.
     """
 
@@ -120,7 +122,7 @@ class Landscape:
         self.fails = fails
 
     def __call__(self, job: Job) -> Iterator[Measurement]:
-        """Yield the score (with an error that shrinks over the steps) and the cost.
+        """Yield the score, with an error that shrinks over the steps, and the cost.
 
         Raises:
             TrialError: this architecture is one of those that fail.
@@ -129,8 +131,8 @@ class Landscape:
         if Random(f"{self.seed}/fails/{architecture.fingerprint}").random() < self.fails:
             raise TrialError("this architecture fails on purpose")
         score, cost = self.score(architecture), float(len(architecture))
-        for step in range(1, self.steps + 1):
-            error = 0.1 * (self.steps - step) / self.steps
+        for step in range(1, (job.fidelity or self.steps) + 1):
+            error = self._error(architecture, step, job.fidelity)
             yield Measurement({"score": score + error, "cost": cost}, step, seconds=0.001 * step)
 
     def score(self, architecture: Architecture) -> float:
@@ -140,3 +142,9 @@ class Landscape:
             for name, option in architecture.items()
         ]
         return sum(parts) / max(1, len(parts))
+
+    def _error(self, architecture: Architecture, step: int, fidelity: int | None) -> float:
+        if fidelity is None:
+            return 0.1 * (self.steps - step) / self.steps
+        luck = Random(f"{self.seed}/luck/{architecture.fingerprint}").uniform(-1, 1)
+        return 0.1 * luck / step
