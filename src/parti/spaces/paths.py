@@ -73,16 +73,17 @@ def paths(graph: Graph, *, most: int = MOST_PATHS) -> frozenset[tuple[str, ...]]
         vertex: {(label,)} for vertex, label in enumerate(graph.labels) if vertex not in inner
     }
     for _ in graph.labels:
-        longer: dict[int, set[tuple[str, ...]]] = {}
         for vertex, beginnings in reached.items():
             if not after[vertex]:
                 found |= beginnings
+        if sum(map(len, reached.values())) > most:
+            break
+        longer: dict[int, set[tuple[str, ...]]] = {}
+        for vertex, beginnings in reached.items():
             for target in after[vertex]:
                 label = graph.labels[target]
                 longer.setdefault(target, set()).update((*path, label) for path in beginnings)
         reached = longer
-        if not reached or sum(map(len, reached.values())) > most:
-            break
     return frozenset(found)
 
 
