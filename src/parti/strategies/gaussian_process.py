@@ -5,13 +5,12 @@ Weisfeiler-Lehman Kernels", ICLR 2021, Algorithm 1: a Gaussian process with the 
 kernel learns from the architectures known; those of the highest expected improvement in a pool of
 mutants and random architectures are trained next.
 
-Departures: a space of at most `listed` members is its own pool; since a metric need not be an
-error, the logarithm that is learned is that of the distance to the best loss, not of the error
-(`targets.compressed`); amplitude and noise are those of the highest marginal likelihood over a
-grid (the paper: gradients); subtrees are compared by the dot product of their counts on every
-benchmark (the paper: by optimal assignment on NAS-Bench-101); without a graph the kernel is
-exp(-Hamming distance / lengthscale); constraints weigh the improvement by the probability that
-they hold (Schonlau 1998).
+Departures: since a metric need not be an error, the logarithm that is learned is that of the
+distance to the best loss, not of the error (`targets.compressed`); amplitude and noise are those
+of the highest marginal likelihood over a grid (the paper: gradients); subtrees are compared by
+the dot product of their counts on every benchmark (the paper: by optimal assignment on
+NAS-Bench-101); without a graph the kernel is exp(-Hamming distance / lengthscale); constraints
+weigh the improvement by the probability that they hold (Schonlau 1998).
 """
 
 from __future__ import annotations
@@ -43,7 +42,8 @@ class GaussianProcess:
         pool: number of candidates in a round, half of them mutants (P).
         parents: number of best trials that are mutated.
         depths: numbers of Weisfeiler-Lehman iterations to choose among (H).
-        listed: a static space of at most so many architectures is its own pool; 0 for never.
+        listed: a static space of at most so many architectures is its own pool, which takes more
+            time and, on NAS-Bench-201, more trials; 0 for never, as in the paper.
         fidelity: how much to spend on each, None for the evaluator's default.
 
     Raises:
@@ -60,7 +60,7 @@ class GaussianProcess:
         pool: int = 200,
         parents: int = 10,
         depths: Sequence[int] = (1, 2),
-        listed: int = 20_000,
+        listed: int = 0,
         fidelity: int | None = None,
     ) -> None:
         if parents < 1:
