@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test test-all check format bench docs clean
+.PHONY: install demo test test-all check format bench bench-strategies leaderboard docs clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -36,6 +36,15 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# Every strategy on the tables in $PARTI_TABLES or ../shared/data, in under 20 minutes on 2 cores.
+bench-strategies: $(STAMP)
+	$(BIN)/python -m benchmarks.bench_strategies
+	$(BIN)/python -m benchmarks.bench_faithful --seeds 200
+
+# The same with 100 seeds, into docs/leaderboard.md: many hours; it goes on where it was stopped.
+leaderboard: $(STAMP)
+	$(BIN)/python -m benchmarks.bench_strategies --committed
 
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

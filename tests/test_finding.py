@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 import parti
 from parti.core.errors import InvalidSettings, InvalidStudy
 from parti.core.study import Constraint
+from parti.core.walks import tree_of
 from parti.evaluators.complexity import Complexity
 from parti.finding.attain import attainable
 from parti.finding.desk import Desk
+from parti.finding.outcome import described_space
 from parti.finding.plan import plan_finals, population
 from parti.finding.settings import Settings, parse_duration, parse_number, settings_of
 from tiny_space import tiny
@@ -29,6 +32,23 @@ def stripes(n: int = 240) -> tuple[np.ndarray, np.ndarray]:
     for i, label in enumerate(labels):
         images[i][(slice(None), slice(None, None, 2)) if label else slice(None, None, 2)] += 150
     return images, labels
+
+
+@pytest.mark.parametrize(("most", "said"), [(3, "14"), (10, "more than 1,000")])
+def test_a_dynamic_space_is_counted_only_so_far(most: int, said: str) -> None:
+    walks = 0
+
+    @parti.space
+    def layers() -> list[int]:
+        nonlocal walks
+        walks += 1
+        return [parti.choose(f"{i}", [1, 2]) for i in range(parti.choose("n", range(1, most + 1)))]
+
+    assert tree_of(layers) is None
+    walks = 0
+    described = described_space(SimpleNamespace(space=layers, space_name="layers", shape={}))
+    assert (described["size"], described["choices"]) == (said, None)
+    assert walks <= 1_001
 
 
 def test_your_own_arrays_from_python(tmp_path: Path, monkeypatch) -> None:

@@ -1,4 +1,8 @@
+from contextlib import closing
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from sqlite3 import connect
 
 import pytest
 
@@ -8,6 +12,13 @@ from parti.stores import open_store
 from parti.stores.memory import MemoryStore
 from parti.stores.sql import SqlStore
 from parti.testing import StoreSuite
+
+
+def opened(url: str, start: Barrier) -> None:
+    start.wait()
+    store = SqlStore(url)
+    store.create(StoreSuite.study)
+    store.close()
 
 
 class TestMemoryStore(StoreSuite):
@@ -31,6 +42,22 @@ class TestSqlStore(StoreSuite):
         assert two.trials(self.study.name) == one.trials(self.study.name)
         one.close()
         two.close()
+
+    def test_many_processes_may_open_a_new_file_at_once(self, tmp_path: Path) -> None:
+        fork = get_context("fork")
+        for attempt in range(5):
+            url, start = f"sqlite:///{tmp_path}/{attempt}.db", fork.Barrier(4)
+            openers = [fork.Process(target=opened, args=(url, start)) for _ in range(4)]
+            for process in openers:
+                process.start()
+            for process in openers:
+                process.join(60)
+            assert [process.exitcode for process in openers] == [0] * 4
+            store = SqlStore(url)
+            assert store.studies() == [self.study.name]
+            store.close()
+            with closing(connect(tmp_path / f"{attempt}.db")) as file:
+                assert file.execute("SELECT count(*) FROM parti_schema").fetchone() == (1,)
 
     def test_a_newer_schema_is_refused(self, tmp_path: Path) -> None:
         import sqlalchemy as sa

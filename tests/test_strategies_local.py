@@ -103,21 +103,6 @@ def drained(strategy: Strategy) -> list[Architecture]:
     return proposed
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
-@pytest.mark.parametrize("suite", [TestLocalSearch, TestSimulatedAnnealing])
-def test_a_trial_found_running_changes_nothing_once_it_has_ended(
-    suite: type[StrategySuite], name: str
-) -> None:
-    # A search that was killed during a trial is told of it as running, and runs it again.
-    study = toy_study(trials=40)
-    trials = search(study, suite().make(SPACES[name], study), Landscape(fails=0.2))
-    for cut in range(0, len(trials) - 1, 6):
-        strategy = suite().make(SPACES[name], study)
-        for trial in [*trials[:cut], Trial(cut, trials[cut].proposal), trials[cut]]:
-            strategy.tell(trial)
-        assert strategy.ask() == trials[cut + 1].proposal
-
-
 class TestFactsOfExhaustive:
     def test_every_member_comes_once_in_the_order_of_the_space(self) -> None:
         proposed = drained(Exhaustive(SPACES["conditional"], toy_study()))

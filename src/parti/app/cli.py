@@ -215,6 +215,66 @@ def predict(
         raise typer.Exit(run_predict(found.folder / "model", images, top, json_))
 
 
+@app.command()
+def compare(
+    strategies: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names, NAME:key=value,..., FILE.py:NAME, or all.", metavar="STRATEGY..."
+        ),
+    ],
+    on: Annotated[
+        list[str] | None,
+        typer.Option(help="A problem, as nasbench201/cifar10. Default: all whose tables are here."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each strategy on each problem.")] = 100,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            help="Most distinct architectures a run evaluates. Default 300, or no limit with "
+            "--seconds."
+        ),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Most virtual seconds of a run.")] = None,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Search the mean test accuracy itself, without noise.")
+    ] = False,
+    scores: Annotated[
+        bool, typer.Option(help="Let strategies that want training-free scores have them.")
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Runs that are made at the same time.")] = 1,
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder of the tables. Default $PARTI_TABLES.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the leaderboard, charts, and finished runs.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Compare strategies on tabular benchmarks: who finds the best architecture soonest.
+
+    With --out, the same command goes on where it was stopped, and a new strategy adds its runs.
+    """
+    from parti.app.compare import run_comparison
+    from parti.comparing.run import Settings as Conditions
+
+    with _errors_explained(json_):
+        if evaluations is None and seconds is None:
+            evaluations = 300
+        conditions = Conditions(evaluations, seconds, oracle, scores)
+        command = shlex.join(["parti", *sys.argv[1:]])
+        try:
+            result = run_comparison(
+                strategies, on, seeds, conditions, tables, out, workers, command, quiet=json_
+            )
+        except KeyboardInterrupt:
+            kept = "the same command goes on" if out is not None else "nothing was kept; use --out"
+            typer.echo(f"Stopped: {kept}.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        if json_:
+            _print_json(result)
+
+
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _interrupt)

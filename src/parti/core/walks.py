@@ -195,10 +195,11 @@ def architectures(space: Space) -> Iterator[Architecture]:
         digits[-1] += 1
 
 
-def size(space: Space, *, most: int = 100_000) -> int | None:
+def size(space: Space, *, most: int = 10_000) -> int | None:
     """Return the exact number of architectures.
 
-    A dynamic space is counted by listing it; None when it has more than `most`.
+    A dynamic space is counted by listing it, and every walk runs its program; None when it has
+    more than `most`.
     """
     tree = tree_of(space)
     if tree is not None:

@@ -32,6 +32,9 @@ __all__ = ["conclude"]
 SAMPLES = 64
 """Validation images on which every exported file is compared with the trained network."""
 
+COUNTED = 1_000
+"""Dynamic spaces are counted so far: every walk runs their program, which may build a network."""
+
 
 def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict[str, Any]:
     """Test, export, and describe what was found.
@@ -219,13 +222,13 @@ def _data(desk: Desk) -> dict[str, Any]:
 
 
 def described_space(desk: Desk) -> dict[str, Any]:
-    """Name, arguments and size of the space."""
+    """Name, arguments and size of the space, a large dynamic one's only from below."""
     tree = tree_of(desk.space)
-    exact = size(desk.space)
+    exact = size(desk.space, most=COUNTED)
     return {
         "name": desk.space_name,
         "arguments": desk.shape,
-        "size": "unknown" if exact is None else rounded(exact),
+        "size": f"more than {COUNTED:,}" if exact is None else rounded(exact),
         "choices": len(tree.choices) if tree is not None else None,
         "sampled": "each option of a choice equally likely where it comes up",
     }

@@ -8,4 +8,11 @@ All of it takes and gives images as tensors of shape (batch, channels, height, w
     blocks      operations joined: residual, dense, inverted residual, parallel paths
     heads       the stem before and the head after the stages, and all of them in one network
     known       fixed networks from the literature, for baselines
+
+The networks of benchmarks, as published:
+
+    nasbench101  cells whose vertices are operations
+    nasbench201  cells whose edges are operations, NATS-Bench too
+    darts        cells fed by the two cells before them, NAS-Bench-301 too
+    transnas     modules that keep, double or halve
 """

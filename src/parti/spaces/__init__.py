@@ -8,6 +8,7 @@
     cell        two cells, stacked, as in NASNet
     stages      how resolution sets strides and sizes, for all of them
     encodings   architectures as vectors
+    paths       architectures as bags of the paths and subtrees of their graphs
 
 The spaces of benchmarks, as published:
 

@@ -7,6 +7,7 @@ number, which also serializes the writers of a study. SQLite runs with a write-a
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -254,8 +255,12 @@ class SqlStore:
                     yield self._connection
 
     def _prepare(self) -> None:
-        _metadata.create_all(self._connection.engine)
         with self._transaction() as run:
+            if not sa.inspect(run).has_table(_schema.name):
+                if run.dialect.name == "sqlite":
+                    # Of several that open a new file at once one makes the tables; others wait.
+                    run.exec_driver_sql("BEGIN IMMEDIATE")
+                _metadata.create_all(run)
             version = run.execute(sa.select(_schema.c.version)).scalar()
             if version is None:
                 run.execute(_schema.insert(), {"version": SCHEMA})
@@ -269,12 +274,25 @@ class SqlStore:
 def _tune_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(cursor)
     # In a write-ahead log this survives the death of any process; a power cut may cost the last
     # transactions, never the file.
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Give a file its write-ahead log; SQLite does not wait by itself while others do the same."""
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > give_up:
+                raise
+        time.sleep(0.01)
 
 
 def _trial(row: Any) -> Trial:

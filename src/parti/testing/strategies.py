@@ -74,6 +74,16 @@ class StrategySuite:
                 fresh.tell(trial)
             assert fresh.ask() == trials[cut].proposal
 
+    def test_a_kill_during_a_trial_changes_nothing(self, name: str) -> None:
+        """A trial found running, which is run again and ends, counts as if never interrupted."""
+        trials = self.run(name, fails=0.2)
+        study = toy_study(trials=self.trials)
+        for cut in range(0, len(trials) - 1, 6):
+            fresh = self.make(SPACES[name], study)
+            for trial in [*trials[:cut], Trial(cut, trials[cut].proposal), trials[cut]]:
+                fresh.tell(trial)
+            assert fresh.ask() == trials[cut + 1].proposal
+
     def test_asking_changes_nothing(self, name: str) -> None:
         """Asking twice without telling gives the same proposal."""
         study = toy_study()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 __all__ = ["Part", "Settings", "Surface", "fit"]
 
 Floats = NDArray[np.float64]
-Shape = Literal["exponential", "matern", "linear"]
+Shape = Literal["exponential", "matern", "gaussian", "linear"]
 
 JITTER = 1e-8
 """Added to the diagonal: the process standardizes its targets, so it is far below all noise."""
@@ -205,6 +205,9 @@ def _value(shape: Shape, apart: Floats, scale: float) -> Floats:
     if shape == "exponential":
         rough: Floats = np.exp(-np.sqrt(apart) / scale)
         return rough
+    if shape == "gaussian":
+        smooth: Floats = np.exp(-0.5 * apart / scale**2)
+        return smooth
     distance = np.sqrt(5 * apart) / scale
     matern: Floats = (1 + distance + distance**2 / 3) * np.exp(-distance)
     return matern
@@ -218,6 +221,9 @@ def _value_and_slope(shape: Shape, apart: Floats, scale: float) -> tuple[Floats,
         distance = np.sqrt(apart) / scale
         value = np.exp(-distance)
         return value, distance * value
+    if shape == "gaussian":
+        value = np.exp(-0.5 * apart / scale**2)
+        return value, apart / scale**2 * value
     distance = np.sqrt(5 * apart) / scale
     falling = np.exp(-distance)
     return (

@@ -1,0 +1,31 @@
+"""Strategies of other libraries as contenders: same tables, same seeds, same counting.
+
+Each module adapts one library, imports it when a strategy is made, and is needed by nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+PEERS = {
+    "optuna": ("OptunaTPE", "OptunaIndependentTPE", "OptunaGP", "OptunaNSGAII"),
+    "pymoo": ("PymooGA",),
+    "nevergrad": ("NevergradNGOpt", "NevergradDiscrete"),
+    "syne_tune": ("SyneTuneKDE", "SyneTuneCQR"),
+}
+"""Libraries, and their strategies that are adapted in `benchmarks.peers.<library>_peers`."""
+
+PACKAGES = {
+    "optuna": "optuna",
+    "pymoo": "pymoo",
+    "nevergrad": "nevergrad",
+    "syne_tune": "syne-tune",
+}
+"""What to install for each."""
+
+
+def contenders() -> tuple[list[str], list[str]]:
+    """Return the contenders whose library is installed, and the packages that are not."""
+    there = [library for library in PEERS if find_spec(library) is not None]
+    specs = [f"benchmarks.peers.{lib}_peers:{name}" for lib in there for name in PEERS[lib]]
+    return specs, [PACKAGES[library] for library in PEERS if library not in there]
