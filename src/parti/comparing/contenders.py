@@ -103,29 +103,35 @@ class Contender:
             return str(error)
         return None
 
-    def make(self, problem: Problem, study: Study, *, oracle: bool, scores: bool) -> Strategy:
+    def make(
+        self, problem: Problem, study: Study, *, oracle: bool, scores: bool, timed: bool = False
+    ) -> Strategy:
         """Return the strategy, new, for one search.
 
         It is offered what the problem has and its signature asks for: `fidelity`, or
-        `min_fidelity` and `max_fidelity`, or all `fidelities`; and `scores`.
+        `min_fidelity` and `max_fidelity`, or all `fidelities`; and `scores`. A strategy that can
+        do with one fidelity gets several only where time is limited: where evaluations are, a
+        short one counts as much as a long one.
 
         Args:
             problem: what is searched.
             study: the question, with the seed.
             oracle: whether the truth is searched, which has one fidelity.
             scores: whether training-free scores may be used.
+            timed: whether virtual time is limited.
 
         Raises:
             InvalidSettings: it is not a strategy, or lacks a hyper-parameter of that name.
         """
         offered: dict[str, Any] = {}
         if problem.fidelities and not oracle:
-            offered = {
-                "fidelity": problem.default_fidelity,
-                "fidelities": problem.fidelities,
-                "min_fidelity": problem.fidelities[0],
-                "max_fidelity": problem.fidelities[-1],
-            }
+            offered = {"fidelity": problem.default_fidelity}
+            if timed or "min_fidelity" in self._accepted:
+                offered |= {
+                    "fidelities": problem.fidelities,
+                    "min_fidelity": problem.fidelities[0],
+                    "max_fidelity": problem.fidelities[-1],
+                }
         if scores and self.wants_scores(problem):
             offered["scores"] = problem.scores
         accepted = self._accepted

@@ -41,7 +41,13 @@ def run_task(task: Task) -> Run:
     contender = Contender(task.contender)
     settings = task.settings
     study = problem.study(seed=task.seed)
-    strategy = contender.make(problem, study, oracle=settings.oracle, scores=settings.scores)
+    strategy = contender.make(
+        problem,
+        study,
+        oracle=settings.oracle,
+        scores=settings.scores,
+        timed=settings.seconds is not None,
+    )
     watched = Watched(strategy, problem, study, settings)
     evaluator = problem.evaluator(seed=task.seed, oracle=settings.oracle)
     error = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from inspect import signature
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,7 +36,6 @@ from parti.loop import search
 from parti.networks.known import default_known
 from parti.spaces.catalogue import default_space, load_space
 from parti.strategies import STRATEGIES
-from parti.strategies.regularized_evolution import RegularizedEvolution
 from parti.tasks.images import read_images
 from parti.tasks.splits import load_splits, part_of, save_splits, search_data, split, test_data
 from parti.tasks.values import ImageData, SearchData, Splits, TestData
@@ -210,6 +210,7 @@ class Desk:
             self.recipe(data, epochs),
             device=self.settings.device,
             threads=self.threads,
+            horizon=epochs,
         )
         stages: list[Evaluator] = [self.complexity(space), training]
         if self.latency is not None and space is self.space:
@@ -219,23 +220,59 @@ class Desk:
     # --- searching ---
 
     def strategy(self, study: Study) -> Strategy:
-        """The strategy that was asked for; "auto" is regularized evolution.
+        """The strategy that was asked for, with `strategy_arguments`.
 
         Raises:
-            InvalidSettings: there is no such strategy.
+            InvalidSettings: there is no such strategy, or it cannot be made like this.
         """
-        name, own = self.strategy_name, self.given.strategy
-        if name != "evolution":
-            made = load("strategy", name, STRATEGIES) if isinstance(own, str) else own
-            return _strategy(made(self.space, study), name)
-        size = self.plan.population
-        tournament = max(2, round(size / 4))  # a quarter, as in the paper
-        return RegularizedEvolution(self.space, study, population=size, tournament=tournament)
+        name, made = self.strategy_name, self._strategy_maker
+        try:
+            strategy = made(self.space, study, **self.strategy_arguments)
+        except TypeError as error:
+            raise InvalidSettings(
+                f"strategy {name!r} cannot be made from a space and a study alone ({error}); "
+                "give a function that makes it to parti.find(..., strategy=...)"
+            ) from error
+        if not isinstance(strategy, Strategy):
+            raise InvalidSettings(
+                f"strategy {name!r} gives a {type(strategy).__name__} without ask and tell"
+            )
+        return strategy
 
     @property
     def strategy_name(self) -> str:
         """The strategy's name."""
-        return "evolution" if self.settings.strategy == "auto" else self.settings.strategy
+        return self.settings.strategy
+
+    @property
+    def strategy_arguments(self) -> dict[str, int]:
+        """What the plan decides for the strategy, as far as it is one of parti's by name.
+
+        An evolution gets a population that the trials are enough for, with a quarter of it in a
+        tournament, as in the paper; a strategy of several fidelities trains from a ninth of the
+        epochs planned for a trial up to all of them.
+        """
+        if not isinstance(self.given.strategy, str):
+            return {}
+        taken = signature(self._strategy_maker).parameters
+        if "tournament" in taken and self.strategy_name == "evolution":
+            size = self.plan.population
+            return {"population": size, "tournament": max(2, round(size / 4))}
+        if "max_fidelity" in taken:
+            most = self.plan.epochs
+            return {"min_fidelity": max(1, most // 9), "max_fidelity": most}
+        return {}
+
+    @cached_property
+    def _strategy_maker(self) -> Callable[..., Any]:
+        own = self.given.strategy
+        made = load("strategy", self.strategy_name, STRATEGIES) if isinstance(own, str) else own
+        if not callable(made):
+            raise InvalidSettings(
+                f"strategy {self.strategy_name!r} is a {type(made).__name__}; give a class, or a "
+                "function that makes a strategy of a space and a study"
+            )
+        return made
 
     def study(self, part: str, *, budget: Budget, seed: int, constrained: bool = True) -> Study:
         """One of the studies that make up this search: "" is the search itself."""
@@ -297,11 +334,3 @@ class Desk:
     def keep(self, file: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file into the study's folder."""
         write_json(self.folder / file, value)
-
-
-def _strategy(made: object, name: str) -> Strategy:
-    if not isinstance(made, Strategy):
-        raise InvalidSettings(
-            f"strategy {name!r} gives a {type(made).__name__} without ask and tell"
-        )
-    return made

@@ -63,7 +63,7 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": _data(desk),
         "space": described_space(desk),
-        "strategy": {"name": desk.strategy_name, "arguments": _strategy_arguments(desk)},
+        "strategy": {"name": desk.strategy_name, "arguments": desk.strategy_arguments},
         "recipe": _recipe(desk, searched),
         "objectives": [{"metric": o.metric, "goal": o.goal} for o in searched.study.objectives],
         "constraints": [str(constraint) for constraint in searched.study.constraints],
@@ -250,10 +250,6 @@ def _recipe(desk: Desk, searched: Searched) -> dict[str, Any]:
         "epochs_of_a_trial": desk.plan.epochs,
         "images_of_a_trial": desk.plan.images,
     }
-
-
-def _strategy_arguments(desk: Desk) -> dict[str, Any]:
-    return {"population": desk.plan.population} if desk.strategy_name == "evolution" else {}
 
 
 def _finalist(found: Trial, trained: Trial) -> dict[str, Any]:

@@ -196,7 +196,8 @@ def _apart(part: Part, rows: Floats, columns: Floats) -> Floats:
     if part.shape == "linear":
         return dots
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None, :] - 2 * dots
-    return np.maximum(squares, 0.0)
+    apart: Floats = np.maximum(squares, 0.0)
+    return apart
 
 
 def _value(shape: Shape, apart: Floats, scale: float) -> Floats:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from parti.core.architecture import Architecture
 from parti.core.protocols import Space
 from parti.core.walks import architectures, canonical, sample, tree_of
-from parti.strategies.models.additive import Part
+from parti.strategies.models.additive import Part, Shape
 from parti.strategies.models.features import describe
 from parti.strategies.models.views import views_of
 
@@ -32,8 +32,14 @@ Scores = Callable[[Architecture], Mapping[str, float]]
 REFERENCE = 400
 """Random architectures that stand for a space too large to list."""
 
-SMOOTH = frozenset({"totals", "paths", "subtrees", "statistics"})
-"""Groups in which near features mean near functions; decisions alone make rough functions."""
+WALKED = 2_000
+"""A dynamic space, which is listed by running its program, is listed only up to this size."""
+
+REMEMBERED = 50_000
+"""Rows remembered at most, so that a long search of a large space needs no more memory."""
+
+SHAPES: dict[str, Shape] = {"choices": "gaussian"}
+"""Shapes of the kernels of groups, where they are not Matérn's."""
 
 TRUSTED = ("synflow", "nwot", "params", "macs")
 """Scores that are expected to rise with accuracy before anything is known.
@@ -78,6 +84,9 @@ class Described:
             return np.zeros((0, self.width))
         new = [a for a in wanted if a.fingerprint not in self._rows]
         if new:
+            if len(self._rows) > REMEMBERED:
+                self._rows.clear()
+                new = wanted
             found = [describe(self._space, architecture) for architecture in new]
             blocks = [
                 view.matrix([each.get(view.name, {}) for each in found]) for view in self._views
@@ -99,7 +108,7 @@ class Described:
         start = 0
         for view in self._views:
             columns = slice(start, start + len(view.scale))
-            yield Part(columns, "matern" if view.name in SMOOTH else "exponential")
+            yield Part(columns, SHAPES.get(view.name, "matern"))
             start = columns.stop
         if self._ranks:
             columns = slice(start, start + len(self._ranks))
@@ -149,8 +158,9 @@ def _members(space: Space, listed: int) -> list[Architecture] | None:
             return None
         every = architectures(space)
         return list(dict.fromkeys(canonical(space, member) for member in every))
-    some = list(islice(architectures(space), listed + 1))
-    if len(some) > listed:
+    most = min(listed, WALKED)
+    some = list(islice(architectures(space), most + 1))
+    if len(some) > most:
         return None
     return list(dict.fromkeys(canonical(space, member) for member in some))
 

@@ -42,6 +42,9 @@ FITTED = 200
 DRAWN_IN = 2.0
 """Losses this many quartile distances above the median are drawn in."""
 
+TINY = 1e-6
+"""A spread this small beside the extent of all losses is none."""
+
 EXACT = 3
 """Up to so many objectives the expected hypervolume improvement is exact."""
 
@@ -94,10 +97,15 @@ class _Scale:
 
     @staticmethod
     def of(values: Floats, drawn_in: bool) -> _Scale:
-        lower, middle = np.quantile(values, [0.25, 0.5]) if len(values) else (0.0, 0.0)
-        unit = float(middle - lower) or (float(values.std()) if len(values) else 0.0) or 1.0
+        if not len(values):
+            return _Scale(math.inf, 1.0)
+        lower, middle = np.quantile(values, [0.25, 0.5])
+        extent = float(np.ptp(values))
+        unit = float(middle - lower)
+        if unit <= TINY * extent:  # most values are equal
+            unit = extent or 1.0
         plain = _Scale(float(middle) + DRAWN_IN * unit if drawn_in else math.inf, unit)
-        drawn = plain(values) if len(values) else np.zeros(1)
+        drawn = plain(values)
         return _Scale(plain.ceiling, unit, float(drawn.mean()), float(drawn.std()) or 1.0)
 
     def __call__(self, values: Floats) -> Floats:
