@@ -273,16 +273,15 @@ class TestViews:
 
 class TestScale:
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.booleans())
-    def test_rises_strictly_enough_to_keep_the_order(
-        self, values: list[float], drawn_in: bool
-    ) -> None:
-        found = _Scale.of(np.array(values), drawn_in)(np.array(sorted(values)))
+    def test_keeps_the_order(self, values: list[float], loss: bool) -> None:
+        found = _Scale.of(np.array(values), loss)(np.array(sorted(values)))
         assert np.isfinite(found).all()
         assert (np.diff(found) >= -1e-9).all()
 
-    def test_the_far_worse_are_drawn_in_and_the_better_are_not(self) -> None:
+    def test_steps_near_the_best_loss_are_larger_than_far_from_it(self) -> None:
         values = np.array([1.0, 2.0, 3.0, 4.0, 1000.0])
-        scale = _Scale.of(values, drawn_in=True)
-        one, two, *_, last = scale(values)
-        assert (last - two) / (two - one) < 20
-        assert scale(np.array([0.0]))[0] == pytest.approx(2 * one - two)
+        steps = np.diff(_Scale.of(values, loss=True)(values))
+        assert steps[0] > steps[1] > steps[2]
+        assert steps[3] < 20 * steps[0]
+        plain = np.diff(_Scale.of(values, loss=False)(values))
+        assert plain[0] == pytest.approx(plain[1])

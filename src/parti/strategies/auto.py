@@ -20,8 +20,8 @@ else over candidates evolved for it. Beyond that:
   1998);
 - trials that run are believed to come out as expected (the kriging believer of Ginsbourger, Le
   Riche, Carraro, "Kriging Is Well-Suited to Parallelize Optimization", 2010);
-- losses far worse than the median are drawn in, for what makes a network bad says little of what
-  makes it the best.
+- it learns the logarithm of how much worse than the best a loss is, for what makes a network bad
+  says little of what makes it the best.
 """
 
 from __future__ import annotations

@@ -131,7 +131,8 @@ class Npenas:
         ensemble = train(vectors(seen, features), losses, self._training, rng)
         judged = self._bags(candidate.architecture for candidate in found)
         predicted = ensemble.predict(vectors(judged, features)).mean(axis=0)
-        return [found[place] for place in np.argsort(predicted, kind="stable")]
+        # Rounded, so that equal features are equal whatever the order a processor adds numbers in.
+        return [found[place] for place in np.argsort(predicted.round(6), kind="stable")]
 
     def _bags(self, architectures: Iterable[Architecture]) -> list[Bag]:
         """One bag for each, of the subtrees of all depths."""

@@ -76,8 +76,12 @@ def ordered(
     scores: npt.NDArray[np.float64],
     means: npt.NDArray[np.float64],
 ) -> list[Proposal]:
-    """Sort candidates, the highest score first, of equal scores the lowest mean."""
-    return [candidates[place] for place in np.lexsort((means, -scores))]
+    """Sort candidates, the highest score first, of equal scores the lowest mean.
+
+    Scores that differ by rounding alone are equal, so that processors agree.
+    """
+    rounded = (scores / (scores.max() or 1.0)).round(9)
+    return [candidates[place] for place in np.lexsort((means, -rounded))]
 
 
 class Pool:

@@ -39,9 +39,6 @@ the trusted scores, before any trial."""
 FITTED = 200
 """Settings are found from so many trials at most: the best half and the latest."""
 
-DRAWN_IN = 2.0
-"""Losses this many quartile distances above the median are drawn in."""
-
 TINY = 1e-6
 """A spread this small beside the extent of all losses is none."""
 
@@ -55,8 +52,7 @@ class Metric:
 
     Args:
         value: of a trial; NaN or infinite where it cannot be used.
-        loss: whether it is a loss: then failed trials are as bad as the worst, and what is far
-            above the median is drawn in.
+        loss: whether it is a loss: then failed trials are as bad as the worst.
         trust: how much the trusted scores are expected to lower it, in deviations.
     """
 
@@ -86,32 +82,29 @@ def metrics_of(study: Study) -> tuple[Metric, ...]:
 class _Scale:
     """A rising map from values to what a Gaussian process learns: mean 0, deviation 1.
 
-    One network in a few does not train at all, and how badly says nothing of what is best; so
-    values far above the median are drawn in logarithmically.
+    Losses are taken as log(1 + (loss - best) / (median - best)): one network in a few does not
+    train at all, and how badly says nothing of what is best, while small steps near the best do.
     """
 
-    ceiling: float
+    lowest: float | None
     unit: float
     centre: float = 0.0
     spread: float = 1.0
 
     @staticmethod
-    def of(values: Floats, drawn_in: bool) -> _Scale:
+    def of(values: Floats, loss: bool) -> _Scale:
         if not len(values):
-            return _Scale(math.inf, 1.0)
-        lower, middle = np.quantile(values, [0.25, 0.5])
-        extent = float(np.ptp(values))
-        unit = float(middle - lower)
-        if unit <= TINY * extent:  # most values are equal
-            unit = extent or 1.0
-        plain = _Scale(float(middle) + DRAWN_IN * unit if drawn_in else math.inf, unit)
-        drawn = plain(values)
-        return _Scale(plain.ceiling, unit, float(drawn.mean()), float(drawn.std()) or 1.0)
+            return _Scale(None, 1.0)
+        lowest, extent = float(values.min()), float(np.ptp(values)) or 1.0
+        half = float(np.median(values)) - lowest
+        plain = _Scale(lowest if loss else None, half if half > TINY * extent else extent)
+        mapped = plain(values)
+        return _Scale(plain.lowest, plain.unit, float(mapped.mean()), float(mapped.std()) or 1.0)
 
     def __call__(self, values: Floats) -> Floats:
-        above = np.maximum(values - self.ceiling, 0.0) / self.unit
-        drawn = np.where(above > 0, self.ceiling + self.unit * np.log1p(above), values)
-        scaled: Floats = (drawn - self.centre) / self.spread
+        if self.lowest is not None:
+            values = np.log1p(np.maximum(values - self.lowest, 0.0) / self.unit)
+        scaled: Floats = (values - self.centre) / self.spread
         return scaled
 
 
