@@ -42,9 +42,10 @@ bench-strategies: $(STAMP)
 	$(BIN)/python -m benchmarks.bench_strategies
 	$(BIN)/python -m benchmarks.bench_faithful --seeds 200
 
-# The same with 100 seeds, into docs/leaderboard.md: many hours; it goes on where it was stopped.
+# The same with more seeds and problems, into docs/leaderboard.md: an hour; it goes on where it was
+# stopped. Peers are in it where they are installed.
 leaderboard: $(STAMP)
-	$(BIN)/python -m benchmarks.bench_strategies --committed
+	$(BIN)/python -m benchmarks.bench_strategies --committed --peers
 
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

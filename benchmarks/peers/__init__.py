@@ -24,8 +24,21 @@ PACKAGES = {
 """What to install for each."""
 
 
-def contenders() -> tuple[list[str], list[str]]:
-    """Return the contenders whose library is installed, and the packages that are not."""
+SLOW = frozenset({"OptunaGP", "SyneTuneCQR"})
+"""These take a third of a second and more for each proposal."""
+
+
+def contenders(*, slow: bool = False) -> tuple[list[str], list[str]]:
+    """Return the contenders whose library is installed, and the packages that are not.
+
+    Args:
+        slow: the slow ones too.
+    """
     there = [library for library in PEERS if find_spec(library) is not None]
-    specs = [f"benchmarks.peers.{lib}_peers:{name}" for lib in there for name in PEERS[lib]]
+    specs = [
+        f"benchmarks.peers.{library}_peers:{name}"
+        for library in there
+        for name in PEERS[library]
+        if slow or name not in SLOW
+    ]
     return specs, [PACKAGES[library] for library in PEERS if library not in there]

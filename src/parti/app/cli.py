@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from parti.core.errors import InvalidData, InvalidSettings, InvalidStudy, PartiError, StoreError
+from parti.spaces import SPACES
+from parti.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from parti.core.protocols import Store
@@ -30,6 +32,7 @@ app = typer.Typer(
 )
 
 DEFAULT_STORE = "sqlite:///parti-studies/studies.db"
+NAMED = ", ".join(name for name in STRATEGIES if name != "list")  # a list needs its proposals
 OK, UNEXPECTED, WRONG_INPUT, NOTHING_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
 Store_ = Annotated[
@@ -67,11 +70,9 @@ def search(
         typer.Option(help="What to optimize; more than one for a front. Default val_accuracy."),
     ] = None,
     space: Annotated[
-        str, typer.Option(help="auto, chain, branches, residual, mobile, cell, or FILE.py:NAME.")
+        str, typer.Option(help=f"auto, {', '.join(SPACES)}, or FILE.py:NAME.")
     ] = "auto",
-    strategy: Annotated[
-        str, typer.Option(help="auto, evolution, random, or package.module:Name.")
-    ] = "auto",
+    strategy: Annotated[str, typer.Option(help=f"{NAMED}, or package.module:Name.")] = "auto",
     epochs: Annotated[int | None, typer.Option(help="Epochs of each trial.")] = None,
     final_epochs: Annotated[int | None, typer.Option(help="Epochs of the final training.")] = None,
     finalists: Annotated[int | None, typer.Option(help="Networks to train in full.")] = None,
