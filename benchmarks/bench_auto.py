@@ -136,6 +136,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--evaluations", type=int, default=80)
+    parser.add_argument("--variants", type=int, help="only the first so many; 1: auto as it is")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(argv)
     names = []
@@ -147,7 +148,7 @@ def main(argv: list[str]) -> None:
             print(f"left out: {name} ({error})")
     rows = []
     with ProcessPoolExecutor(options.workers) as pool:
-        for place, variant in enumerate(VARIANTS):
+        for place, variant in enumerate(VARIANTS[: options.variants]):
             tasks = [
                 (place, name, seed, options.evaluations)
                 for name, seed in product(names, range(options.seeds))

@@ -71,7 +71,7 @@ PARTS = (
         (),
         Settings(evaluations=150, oracle=True),
         0.6,
-        25,
+        12,
     ),
     Part(
         "noisy",
@@ -85,7 +85,7 @@ PARTS = (
         ),
         Settings(evaluations=150),
         1.0,
-        8,
+        4,
     ),
 )
 

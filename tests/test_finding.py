@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import parti
 from parti.core.errors import InvalidSettings, InvalidStudy
 from parti.core.study import Constraint
+from parti.core.trial import State
 from parti.core.walks import tree_of
 from parti.evaluators.complexity import Complexity
 from parti.finding.attain import attainable
@@ -19,6 +20,7 @@ from parti.finding.desk import Desk
 from parti.finding.outcome import described_space
 from parti.finding.plan import plan_finals, population
 from parti.finding.settings import Settings, parse_duration, parse_number, settings_of
+from parti.stores import open_store
 from tiny_space import tiny
 
 TINY = f"{Path(__file__).with_name('tiny_space.py')}:tiny"
@@ -79,6 +81,31 @@ def test_durations(hours: int, minutes: int, seconds: int) -> None:
     total = 3600 * hours + 60 * minutes + seconds
     assert parse_duration(f"{hours}h{minutes}m{seconds}s") == total
     assert parse_duration(str(total)) == total
+
+
+def test_a_strategy_of_several_fidelities_promotes(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    parti.find(
+        stripes(120),
+        space=TINY,
+        strategy="asha",
+        trials=6,
+        epochs=9,
+        final_epochs=1,
+        finalists=1,
+        baselines=False,
+        store=url,
+    )
+    store = open_store(url)
+    trials, _ = store.trials(store.studies()[0])
+    assert {trial.state for trial in trials} == {State.DONE}
+    promoted = [trial for trial in trials if trial.proposal.continues is not None]
+    assert promoted
+    by_number = {trial.number: trial for trial in trials}
+    for trial in promoted:
+        before = by_number[trial.proposal.continues]
+        assert before.architecture == trial.architecture
+        assert before.proposal.fidelity < trial.proposal.fidelity <= 9
 
 
 @pytest.mark.parametrize("text", ["", "h", "2 hours", "-3s", "1m2h"])
