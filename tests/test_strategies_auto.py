@@ -17,7 +17,7 @@ from parti.strategies.auto import Auto
 from parti.strategies.models.additive import Part, Settings, Surface, fit
 from parti.strategies.models.described import Described
 from parti.strategies.models.features import describe
-from parti.strategies.models.outlook import _Scale
+from parti.strategies.models.outlook import _Scale, _telling
 from parti.strategies.models.views import views_of
 from parti.strategies.random_search import RandomSearch
 from parti.testing import SPACES, Landscape, StrategySuite, toy_study
@@ -285,3 +285,9 @@ class TestScale:
         assert steps[3] < 20 * steps[0]
         plain = np.diff(_Scale.of(values, loss=False)(values))
         assert plain[0] == pytest.approx(plain[1])
+
+
+def test_of_many_trials_the_best_and_the_latest_are_kept() -> None:
+    values = np.array([5.0, 1.0, 4.0, 2.0, 3.0, 9.0, 8.0])
+    assert list(_telling(values, 7)) == [0, 1, 2, 3, 4, 5, 6]
+    assert list(_telling(values, 4)) == [1, 3, 5, 6]

@@ -237,7 +237,7 @@ class Auto:
 
 
 def _last(count: int) -> int:
-    """The last of 1, 2, ..., 10, 11, 13, ... (a tenth more each) that is at most count."""
+    """The last of 1, 2, ..., 19, 20, 22, 24, ... (a tenth more each) that is at most count."""
     step = 1
     while (following := step + max(1, step // 10)) <= count:
         step = following

@@ -39,6 +39,10 @@ the trusted scores, before any trial."""
 FITTED = 200
 """Settings are found from so many trials at most: the best half and the latest."""
 
+LEARNED = 600
+"""So many trials are learned from at most, likewise; rejected ones, which cost no budget, may be
+thousands."""
+
 TINY = 1e-6
 """A spread this small beside the extent of all losses is none."""
 
@@ -255,19 +259,16 @@ class _Learning:
             failed = np.array([trial.state is State.FAILED for trial in trials])
             values = np.where(failed, values[usable].max(), values)
             usable |= failed
-        self._rows = self._of([t for t, use in zip(trials, usable, strict=True) if use])
-        self._scale = _Scale.of(values[usable], metric.loss)
-        self._targets = self._scale(values[usable]) - self._expected(self._rows)
+        places = np.flatnonzero(usable)
+        places = places[_telling(values[places], LEARNED)]
+        self._rows = self._of([trials[int(place)] for place in places])
+        self._scale = _Scale.of(values[places], metric.loss)
+        self._targets = self._scale(values[places]) - self._expected(self._rows)
 
     def settings(self) -> Settings:
         """Find the settings from the trials."""
-        rows, targets = self._rows, self._targets
-        if len(targets) > FITTED:
-            latest = np.arange(len(targets) - FITTED // 2, len(targets))
-            best = np.argsort(targets[: latest[0]], kind="stable")[: FITTED // 2]
-            kept = np.concatenate([best, latest])
-            rows, targets = rows[kept], targets[kept]
-        return fit(self._parts, rows, targets)
+        kept = _telling(self._targets, FITTED)
+        return fit(self._parts, self._rows[kept], self._targets[kept])
 
     def belief(self, settings: Settings, running: Sequence[Trial]) -> _Belief:
         """The posterior under given settings."""
@@ -290,3 +291,12 @@ class _Learning:
         if self._stacked:
             return rows[:, self._described.width]
         return -self._metric.trust * self._described.prior(rows)
+
+
+def _telling(values: Floats, most: int) -> NDArray[np.intp]:
+    """Places of all values, or of the lowest and the latest, half and half, in order."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    latest = np.arange(len(values) - most // 2, len(values))
+    lowest = np.argsort(values[: latest[0]], kind="stable")[: most - len(latest)]
+    return np.concatenate([np.sort(lowest), latest])
