@@ -85,7 +85,7 @@ PARTS = (
         ),
         Settings(evaluations=150),
         1.0,
-        4,
+        3,
     ),
 )
 

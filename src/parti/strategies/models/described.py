@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from parti.core.architecture import Architecture
 from parti.core.protocols import Space
 from parti.core.walks import architectures, canonical, sample, tree_of
+from parti.spaces.paths import Bag
 from parti.strategies.models.additive import Part, Shape
 from parti.strategies.models.features import describe
 from parti.strategies.models.views import views_of
@@ -67,15 +68,18 @@ class Described:
         """All canonical members of a small space; None when it is not listed."""
         reference = self.members or _sampled(space)
         found = [describe(space, architecture) for architecture in reference]
+        scored = [self._score(architecture) for architecture in reference]
         self._views = views_of(found)
-        self._ranks = _ranks([self._score(architecture) for architecture in reference])
+        self._ranks = _ranks(scored)
         self._scores_from = sum(len(view.scale) for view in self._views)
         self.width = self._scores_from + len(self._ranks)
         """Number of columns."""
         self.parts = tuple(self._parts())
         """The terms of a kernel over the rows."""
-        self.matrix = self.rows(self.members or ())
+        self.matrix = self._rows_of(found, scored) if self.members else np.zeros((0, self.width))
         """The rows of all members, when they are listed."""
+        for architecture, row in zip(self.members or (), self.matrix, strict=True):
+            self._rows[architecture.fingerprint] = row
 
     def rows(self, architectures: Iterable[Architecture]) -> Floats:
         """Return a row for each architecture, shape (architectures, columns)."""
@@ -87,11 +91,11 @@ class Described:
             if len(self._rows) > REMEMBERED:
                 self._rows.clear()
                 new = wanted
-            found = [describe(self._space, architecture) for architecture in new]
-            blocks = [
-                view.matrix([each.get(view.name, {}) for each in found]) for view in self._views
-            ]
-            for architecture, row in zip(new, np.hstack([*blocks, self._scored(new)]), strict=True):
+            rows = self._rows_of(
+                [describe(self._space, architecture) for architecture in new],
+                [self._score(architecture) for architecture in new],
+            )
+            for architecture, row in zip(new, rows, strict=True):
                 self._rows[architecture.fingerprint] = row
         return np.array([self._rows[architecture.fingerprint] for architecture in wanted])
 
@@ -102,7 +106,7 @@ class Described:
         if not trusted:
             return np.zeros(len(rows))
         mean: Floats = rows[:, trusted].mean(axis=1)
-        return mean * math.sqrt(len(self._ranks))  # undoes the scale of `_scored`
+        return mean * math.sqrt(len(self._ranks))  # undoes the scale of `_places`
 
     def _parts(self) -> Iterable[Part]:
         start = 0
@@ -120,21 +124,24 @@ class Described:
             return {}
         return {k: v for k, v in self._scores(architecture).items() if math.isfinite(v)}
 
-    def _scored(self, found: Sequence[Architecture]) -> Floats:
-        """Places of the scores among the reference's, as deviations of a normal distribution."""
+    def _rows_of(
+        self, found: Sequence[Mapping[str, Bag]], scores: Sequence[Mapping[str, float]]
+    ) -> Floats:
+        blocks = [view.matrix([each.get(view.name, {}) for each in found]) for view in self._views]
+        return np.hstack([*blocks, self._places(scores)])
+
+    def _places(self, scores: Sequence[Mapping[str, float]]) -> Floats:
+        """Places of scores among the reference's, as deviations of a normal distribution."""
         from scipy.special import ndtri
 
-        table = np.zeros((len(found), len(self._ranks)))
-        if not self._ranks:
-            return table
-        for row, architecture in enumerate(found):
-            scores = self._score(architecture)
-            for column, (name, ranks) in enumerate(self._ranks.items()):
-                if name in scores:
-                    below = np.searchsorted(ranks, scores[name], "left")
-                    upto = np.searchsorted(ranks, scores[name], "right")
-                    table[row, column] = ndtri((below + upto + 1) / (2 * len(ranks) + 2))
-        return table / math.sqrt(len(self._ranks))
+        table = np.zeros((len(scores), len(self._ranks)))
+        for column, (name, ranks) in enumerate(self._ranks.items()):
+            values = np.array([each.get(name, math.nan) for each in scores])
+            below = np.searchsorted(ranks, values, "left")
+            upto = np.searchsorted(ranks, values, "right")
+            places = ndtri((below + upto + 1) / (2 * len(ranks) + 2))
+            table[:, column] = np.where(np.isnan(values), 0.0, places)
+        return table / math.sqrt(max(1, len(self._ranks)))
 
 
 def described(space: Space, scores: Scores | None, listed: int) -> Described:
