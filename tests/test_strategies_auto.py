@@ -1,5 +1,6 @@
 import math
 from collections.abc import Mapping
+from random import Random
 
 import numpy as np
 import pytest
@@ -93,6 +94,24 @@ class TestFactsOfAuto:
         proposal = strategy.ask()
         assert proposal is not None
         assert Landscape().score(proposal.architecture) > 0.6
+
+    def test_while_nothing_becomes_better_every_third_trial_ignores_what_is_known(self) -> None:
+        # Two searches know the same architectures, with opposite losses after the first.
+        space = SPACES["wide"]
+        draw = Random(0)
+        known = [sample(space, draw) for _ in range(24)]
+        same = []
+        for sign in (+1, -1):
+            strategy = Auto(space, accuracy_study(), candidates=40)
+            asked = []
+            for number, architecture in enumerate(known):
+                found = strategy.ask() if number > 15 else None
+                asked.append(found.architecture if found else None)
+                score = sign * Landscape().score(architecture) if number else 9.0
+                strategy.tell(ended(number, architecture, accuracy=score))
+            same.append(asked)
+        alike = [number for number in range(16, 24) if same[0][number] == same[1][number]]
+        assert alike == [18, 21]
 
     def test_a_constraint_is_learned_and_kept_to(self) -> None:
         # What costs most is most accurate, so only the constraint holds the search back.

@@ -21,7 +21,10 @@ else over candidates evolved for it. Beyond that:
 - trials that run are believed to come out as expected (the kriging believer of Ginsbourger, Le
   Riche, Carraro, "Kriging Is Well-Suited to Parallelize Optimization", 2010);
 - it learns the logarithm of how much worse than the best a loss is, for what makes a network bad
-  says little of what makes it the best.
+  says little of what makes it the best;
+- while trials bring nothing better, every third is drawn at random: a model that has seen one hill
+  only is sure that there is no other. (De Ath, Everson, Rahat, Fieldsend, "Greed is Good", ACM
+  TELO 1(1), 2021, find the same of greedy steps: now and then a random one costs little.)
 """
 
 from __future__ import annotations
@@ -54,6 +57,12 @@ PARENTS = 15
 
 RIVALS = 20
 """The first trials are each the most promising of so many by their scores."""
+
+PATIENCE = 15
+"""After so many trials without a better one, it also looks elsewhere."""
+
+ELSEWHERE = 3
+"""Then one trial in so many is random."""
 
 
 class Auto:
@@ -125,7 +134,9 @@ class Auto:
             if ready := self._ready(level):
                 rows = described.rows(trial.architecture for trial in ready)
                 return self._promoted(ready[int(outlook.gains(rows, level).argmax())], level)
-        chosen = self._best_of(described, outlook, random)
+        chosen = None
+        if not self._elsewhere():
+            chosen = self._best_of(described, outlook, random)
         if chosen is None:
             chosen = self._memory.fresh(random, lambda: sample(self._space, random))
         return None if chosen is None else Proposal(chosen, self._levels[0])
@@ -171,6 +182,22 @@ class Auto:
             if trial.proposal.fidelity in self._levels:
                 found[self._levels.index(trial.proposal.fidelity)].append(trial)
         return found
+
+    def _elsewhere(self) -> bool:
+        """Whether the next trial is to be a random one, for nothing has become better lately.
+
+        With several objectives a front has many ends to grow at, and never.
+        """
+        if len(self._study.objectives) > 1 or len(self._memory) % ELSEWHERE:
+            return False
+        best, idle = (math.inf, math.inf), 0
+        for trial in self._by_level(self._ended)[0]:
+            if trial.state is State.REJECTED:
+                continue
+            idle += 1
+            if (found := rank(self._study, trial)) < best:
+                best, idle = found, 0
+        return idle >= PATIENCE
 
     def _ready(self, level: int) -> list[Trial]:
         """The trials of the level below among which one is due to be promoted, if any."""
