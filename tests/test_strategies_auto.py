@@ -79,6 +79,28 @@ class TestFactsOfAuto:
         assert up > down + 0.05
         assert first(toy_study(), +1) == first(toy_study(), -1)
 
+    def test_scores_that_take_long_choose_the_first_trials_within_the_limits(self) -> None:
+        counted = []
+
+        def scores(architecture: Architecture) -> Mapping[str, float]:
+            counted.append(architecture)
+            return {"params": Landscape().score(architecture)}
+
+        limit = Constraint("params", at_most=0.6)
+        strategy = Auto(SPACES["wide"], accuracy_study(limit), scores=scores, scored="first")
+        found = []
+        for number in range(8):
+            proposal = strategy.ask()
+            assert proposal is not None
+            score = Landscape().score(proposal.architecture)
+            found.append(score)
+            strategy.tell(ended(number, proposal.architecture, accuracy=score, params=score))
+        drawn = [Landscape().score(sample(SPACES["wide"], Random(s))) for s in range(200)]
+        allowed = [score for score in drawn if score <= 0.6]
+        assert max(found[:5]) <= 0.6
+        assert np.mean(found[:5]) > np.quantile(allowed, 0.7)
+        assert len(counted) == 5 * 8
+
     def test_trust_in_misleading_scores_fades(self) -> None:
         # The score says the opposite of the truth; after some trials the truth is believed.
         def scores(architecture: Architecture) -> Mapping[str, float]:

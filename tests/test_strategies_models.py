@@ -27,7 +27,7 @@ from parti.strategies.models.improvement import expected_improvement
 from parti.strategies.models.kernels import Hamming, WeisfeilerLehman, kernel_for
 from parti.strategies.models.networks import Training, loss_and_gradient, train
 from parti.strategies.models.rounds import Round, Rounds
-from parti.strategies.models.targets import clipped, compressed, penalized
+from parti.strategies.models.targets import LogRegret, clipped, penalized
 from parti.strategies.npenas import Npenas
 from parti.strategies.random_search import RandomSearch
 from parti.testing import SPACES, Landscape, StrategySuite, toy_study
@@ -289,14 +289,14 @@ class TestTargets:
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30))
     def test_transformed_losses_keep_their_order(self, losses: list[float]) -> None:
         table = np.array(losses)[:, None]
-        for changed in (compressed(table), clipped(table)):
+        for changed in (LogRegret.of(table)(table), clipped(table)):
             assert np.isfinite(changed).all()
             order = np.argsort(table[:, 0], kind="stable")
             assert (np.diff(changed[order, 0]) >= 0).all()
 
     def test_best_and_median_are_the_scale(self) -> None:
         table = np.array([[1.0], [2.0], [3.0], [90.0], [2.5], [np.inf]])
-        np.testing.assert_allclose(compressed(table)[[0, 4], 0], [0, math.log(2)])
+        np.testing.assert_allclose(LogRegret.of(table)(table)[[0, 4], 0], [0, math.log(2)])
         np.testing.assert_allclose(clipped(table)[:, 0], [1, 2, 3, 4, 2.5, np.inf])
 
 

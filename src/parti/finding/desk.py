@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
@@ -12,11 +13,11 @@ from random import Random
 from typing import Any
 
 from parti.core.architecture import Architecture
-from parti.core.errors import InvalidSettings
+from parti.core.errors import InvalidSettings, TrialError
 from parti.core.plugins import load
 from parti.core.protocols import Evaluator, Store, Strategy
 from parti.core.study import Budget, Study
-from parti.core.trial import Trial
+from parti.core.trial import Job, Trial
 from parti.core.walks import sample
 from parti.deploy.model import DeployedModel
 from parti.evaluators.complexity import Complexity
@@ -72,6 +73,7 @@ class Desk:
     folder: Path
     workers: int
     watcher: Watcher
+    _counted: dict[Architecture, Mapping[str, float]] = field(default_factory=dict)
 
     # --- data ---
 
@@ -245,12 +247,12 @@ class Desk:
         return self.settings.strategy
 
     @property
-    def strategy_arguments(self) -> dict[str, int]:
+    def strategy_arguments(self) -> dict[str, Any]:
         """What the plan decides for the strategy, as far as it is one of parti's by name.
 
         An evolution gets a population that the trials are enough for, with a quarter of it in a
         tournament, as in the paper; a strategy of several fidelities trains from a ninth of the
-        epochs planned for a trial up to all of them.
+        epochs planned for a trial up to all of them. `auto` is told what its first networks cost.
         """
         if not isinstance(self.given.strategy, str):
             return {}
@@ -258,10 +260,21 @@ class Desk:
         if "tournament" in taken and self.strategy_name == "evolution":
             size = self.plan.population
             return {"population": size, "tournament": max(2, round(size / 4))}
+        if self.strategy_name == "auto":
+            return {"scores": self._costs, "scored": "first"}
         if "max_fidelity" in taken:
             most = self.plan.epochs
             return {"min_fidelity": max(1, most // 9), "max_fidelity": most}
         return {}
+
+    def _costs(self, architecture: Architecture) -> Mapping[str, float]:
+        """Parameters and MACs of a network; nothing when it cannot be counted."""
+        if architecture not in self._counted:
+            self._counted[architecture] = {}
+            with suppress(TrialError):
+                (counted,) = self.complexity(self.space)(Job(architecture))
+                self._counted[architecture] = counted.metrics
+        return self._counted[architecture]
 
     @cached_property
     def _strategy_maker(self) -> Callable[..., Any]:

@@ -30,10 +30,12 @@ else over candidates evolved for it. Beyond that:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings
@@ -43,7 +45,7 @@ from parti.core.trial import Proposal, State, Trial
 from parti.core.walks import canonical, crossover, mutate, sample
 from parti.strategies.memory import Memory
 from parti.strategies.models.additive import Settings
-from parti.strategies.models.described import Described, Scores, described
+from parti.strategies.models.described import TRUSTED, Described, Scores, described
 from parti.strategies.models.outlook import Outlook
 from parti.strategies.ranking import rank
 
@@ -57,6 +59,9 @@ PARENTS = 15
 
 RIVALS = 20
 """The first trials are each the most promising of so many by their scores."""
+
+FEW_RIVALS = 8
+"""Of so many, where scores take long."""
 
 PATIENCE = 15
 """After so many trials without a better one, it also looks elsewhere."""
@@ -74,6 +79,8 @@ class Auto:
         scores: gives training-free scores of an architecture by name, where higher tends to be
             better; None for none. Those named in `described.TRUSTED` guide the first trials of a
             study that maximizes its first objective.
+        scored: which architectures are scored: "all" that are thought of, thousands; or, where a
+            score takes longer than describing, only those that may be among the "first" trials.
         first: number of random trials at the beginning; with scores they are the most promising
             of random ones.
         listed: a space of at most so many architectures is searched for the highest expected
@@ -93,6 +100,7 @@ class Auto:
         study: Study,
         *,
         scores: Scores | None = None,
+        scored: Literal["all", "first"] = "all",
         first: int = 5,
         listed: int = 20_000,
         candidates: int = 150,
@@ -106,11 +114,14 @@ class Auto:
                 f"first={first}, candidates={candidates}, eta={eta}, listed={listed}: they must "
                 "be at least 1, 1, 2 and 0"
             )
+        if scored not in ("all", "first"):
+            raise InvalidSettings(f"scored={scored!r}: it must be 'all' or 'first'")
         if fidelities and list(fidelities) != sorted(set(fidelities)):
             raise InvalidSettings(f"fidelities {list(fidelities)} must ascend, each once")
         self._space = space
         self._study = study
         self._scores = scores
+        self._scored = scored
         self._first = first
         self._listed = listed
         self._candidates = candidates
@@ -152,7 +163,8 @@ class Auto:
             self._ended.append(trial)
 
     def _described(self) -> Described:
-        return described(self._space, self._scores, self._listed)
+        scores = self._scores if self._scored == "all" else None
+        return described(self._space, scores, self._listed)
 
     def _measured(self) -> int:
         """Trials from which the objectives can be learned."""
@@ -162,9 +174,25 @@ class Auto:
         """A random architecture, the most promising of several by their scores."""
         if self._scores is None or self._study.objectives[0].goal == "min":
             return sample(self._space, random)
+        if self._scored == "first":
+            drawn = [sample(self._space, random) for _ in range(FEW_RIVALS)]
+            return drawn[int(self._places([self._scores(each) for each in drawn]).argmax())]
         drawn = [sample(self._space, random) for _ in range(RIVALS)]
         described = self._described()
         return drawn[int(described.prior(described.rows(drawn)).argmax())]
+
+    def _places(self, scores: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+        """Mean places of trusted scores among one another; least where a limit is broken."""
+        total = np.zeros(len(scores))
+        for name in TRUSTED:
+            values = np.array([each.get(name, math.nan) for each in scores])
+            if np.isfinite(values).all():
+                total += np.argsort(np.argsort(values, kind="stable"), kind="stable")
+        for constraint in self._study.constraints:
+            for place, each in enumerate(scores):
+                if constraint.metric in each and not constraint.allows(each[constraint.metric]):
+                    total[place] = -1.0
+        return total
 
     def _outlook(self, described: Described) -> Outlook:
         """What all trials so far say, with settings that are found anew as trials grow by 10 %."""

@@ -6,7 +6,7 @@ kernel learns from the architectures known; those of the highest expected improv
 mutants and random architectures are trained next.
 
 Departures: since a metric need not be an error, the logarithm that is learned is that of the
-distance to the best loss, not of the error (`targets.compressed`); amplitude and noise are those
+distance to the best loss, not of the error (`targets.LogRegret`); amplitude and noise are those
 of the highest marginal likelihood over a grid (the paper: gradients); subtrees are compared by
 the dot product of their counts on every benchmark (the paper: by optimal assignment on
 NAS-Bench-101); without a graph the kernel is exp(-Hamming distance / lengthscale); constraints
@@ -26,7 +26,7 @@ from parti.strategies.models.candidates import Pool, ordered
 from parti.strategies.models.improvement import expected_improvement
 from parti.strategies.models.kernels import kernel_for
 from parti.strategies.models.rounds import Round, Rounds
-from parti.strategies.models.targets import compressed, loss_table
+from parti.strategies.models.targets import LogRegret, loss_table
 
 __all__ = ["GaussianProcess"]
 
@@ -85,7 +85,8 @@ class GaussianProcess:
         best = round_.best(self._study, self._parents)
         candidates = self._pool.draw(best, round_.known, round_.random)
         rows = self._kernel.rows(candidate.architecture for candidate in candidates)
-        losses = compressed(loss_table(self._study.objectives[:1], round_.trials))
+        losses = loss_table(self._study.objectives[:1], round_.trials)
+        losses = LogRegret.of(losses)(losses)
         beliefs = believe(self._kernel, self._study, round_.trials, losses)
         means, deviations = (each[:, 0] for each in beliefs.predict(rows))
         scores = beliefs.feasible(rows)

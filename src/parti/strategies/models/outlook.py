@@ -26,6 +26,7 @@ from parti.strategies.models.improvement import (
     probability_below,
     sampled_hypervolume,
 )
+from parti.strategies.models.targets import LogRegret
 from parti.strategies.pareto import nondominated
 
 __all__ = ["Metric", "Outlook", "metrics_of"]
@@ -42,9 +43,6 @@ FITTED = 200
 LEARNED = 600
 """So many trials are learned from at most, likewise; rejected ones, which cost no budget, may be
 thousands."""
-
-TINY = 1e-6
-"""A spread this small beside the extent of all losses is none."""
 
 EXACT = 3
 """Up to so many objectives the expected hypervolume improvement is exact."""
@@ -86,30 +84,25 @@ def metrics_of(study: Study) -> tuple[Metric, ...]:
 class _Scale:
     """A rising map from values to what a Gaussian process learns: mean 0, deviation 1.
 
-    Losses are taken as log(1 + (loss - best) / (median - best)): one network in a few does not
-    train at all, and how badly says nothing of what is best, while small steps near the best do.
+    Losses are taken as logarithms of regret: one network in a few does not train at all, and how
+    badly says nothing of what is best, while small steps near the best do.
     """
 
-    lowest: float | None
-    unit: float
-    centre: float = 0.0
-    spread: float = 1.0
+    regret: LogRegret | None
+    centre: float
+    spread: float
 
     @staticmethod
     def of(values: Floats, loss: bool) -> _Scale:
+        regret = LogRegret.of(values) if loss else None
+        mapped = values if regret is None else regret(values)
         if not len(values):
-            return _Scale(None, 1.0)
-        lowest, extent = float(values.min()), float(np.ptp(values)) or 1.0
-        half = float(np.median(values)) - lowest
-        plain = _Scale(lowest if loss else None, half if half > TINY * extent else extent)
-        mapped = plain(values)
-        return _Scale(plain.lowest, plain.unit, float(mapped.mean()), float(mapped.std()) or 1.0)
+            return _Scale(regret, 0.0, 1.0)
+        return _Scale(regret, float(mapped.mean()), float(mapped.std()) or 1.0)
 
     def __call__(self, values: Floats) -> Floats:
-        if self.lowest is not None:
-            values = np.log1p(np.maximum(values - self.lowest, 0.0) / self.unit)
-        scaled: Floats = (values - self.centre) / self.spread
-        return scaled
+        mapped = values if self.regret is None else self.regret(values)
+        return (mapped - self.centre) / self.spread
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,12 @@ import numpy.typing as npt
 from parti.core.study import Constraint, Objective, Study
 from parti.core.trial import State, Trial
 
-__all__ = ["breach", "clipped", "compressed", "loss_table", "penalized"]
+__all__ = ["LogRegret", "breach", "clipped", "loss_table", "penalized"]
 
 Floats = npt.NDArray[np.float64]
+
+TINY = 1e-6
+"""A spread this small beside the extent of all losses is none."""
 
 
 def loss_table(objectives: Sequence[Objective], trials: Sequence[Trial]) -> Floats:
@@ -22,19 +26,35 @@ def loss_table(objectives: Sequence[Objective], trials: Sequence[Trial]) -> Floa
     return np.array(losses, dtype=np.float64).reshape(len(trials), len(objectives))
 
 
-def compressed(losses: Floats) -> Floats:
-    """Take the logarithm of how much worse losses are than the best, in steps of the median's.
+@dataclass(frozen=True, slots=True)
+class LogRegret:
+    """The logarithm of how much worse than the best a loss is, in steps of the median's.
 
     log(1 + (loss - best) / (median - best)): like the logarithm of an error it magnifies what is
     good and draws in the long tail of what is bad, but needs no scale with a zero.
 
     Args:
-        losses: of one objective, any shape; infinities stay.
+        best: the lowest loss known; what is lower counts as equal.
+        step: the median's distance from it, or that of the worst where the median is the best.
     """
-    finite = losses[np.isfinite(losses)]
-    best = finite.min(initial=math.inf)
-    step = (float(np.median(finite)) - best if len(finite) else 0.0) or 1.0
-    return np.log1p((losses - best) / step) if len(finite) else losses
+
+    best: float
+    step: float
+
+    @staticmethod
+    def of(losses: Floats) -> LogRegret:
+        """Measure some losses, of any shape; infinite ones are left out."""
+        finite = losses[np.isfinite(losses)]
+        if not len(finite):
+            return LogRegret(0.0, 1.0)
+        best, extent = float(finite.min()), float(np.ptp(finite)) or 1.0
+        half = float(np.median(finite)) - best
+        return LogRegret(best, half if half > TINY * extent else extent)
+
+    def __call__(self, losses: Floats) -> Floats:
+        """Map losses of any shape; infinities stay."""
+        mapped: Floats = np.log1p(np.maximum(losses - self.best, 0.0) / self.step)
+        return mapped
 
 
 def clipped(losses: Floats) -> Floats:
