@@ -18,6 +18,8 @@ _HOME = {
     "some_of": "parti.core.words",
     "repeat": "parti.core.words",
     "scope": "parti.core.words",
+    "computed": "parti.core.elastic",
+    "select": "parti.core.elastic",
     "Joint": "parti.core.joint",
     # what can be done with a space
     "architectures": "parti.core.walks",
@@ -44,6 +46,12 @@ _HOME = {
     "Proposal": "parti.core.trial",
     "State": "parti.core.trial",
     "Trial": "parti.core.trial",
+    # all of its networks at once
+    "supernet": "parti.supernets.share",
+    "activate": "parti.supernets.subnets",
+    "extract": "parti.supernets.subnets",
+    "mix": "parti.supernets.subnets",
+    "derive": "parti.supernets.derive",
     # searching
     "search": "parti.loop",
     "find": "parti.finding",
@@ -54,6 +62,8 @@ __all__ = [*_HOME, "__version__"]
 if TYPE_CHECKING:
     from parti.core.architecture import Architecture as Architecture
     from parti.core.choice import Choice as Choice
+    from parti.core.elastic import computed as computed
+    from parti.core.elastic import select as select
     from parti.core.joint import Joint as Joint
     from parti.core.program import space as space
     from parti.core.study import Budget as Budget
@@ -82,6 +92,11 @@ if TYPE_CHECKING:
     from parti.core.words import repeat as repeat
     from parti.core.words import scope as scope
     from parti.core.words import some_of as some_of
+    from parti.supernets.derive import derive as derive
+    from parti.supernets.share import supernet as supernet
+    from parti.supernets.subnets import activate as activate
+    from parti.supernets.subnets import extract as extract
+    from parti.supernets.subnets import mix as mix
 
 
 def __getattr__(name: str) -> object:

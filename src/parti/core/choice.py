@@ -9,7 +9,7 @@ from itertools import combinations
 from parti.core.architecture import Option
 from parti.core.errors import SpaceError
 
-__all__ = ["Choice", "subsets"]
+__all__ = ["Choice", "labels", "subsets"]
 
 MOST_OPTIONS = 65_536
 """More options than this in one choice are a mistake, or several choices in one."""
@@ -67,6 +67,15 @@ def check_options(name: str, options: object, where: str) -> tuple[Option, ...]:
 def subsets(labels: tuple[str, ...], k: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
     """All subsets of the labels with a size in `k`, each in the labels' order."""
     return tuple(subset for size in k for subset in combinations(labels, size))
+
+
+def labels(choice: Choice) -> tuple[str, ...]:
+    """What a `some_of` chooses from, in the order of its declaration."""
+    return tuple(
+        dict.fromkeys(
+            label for option in choice.options if isinstance(option, tuple) for label in option
+        )
+    )
 
 
 def count_subsets(n: int, k: tuple[int, ...]) -> int:

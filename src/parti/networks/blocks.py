@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
 
+from parti.core.elastic import computed, possible, select
 from parti.networks.layers import activation
 from parti.networks.operations import conv_norm_act
 
@@ -37,7 +38,7 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         self.body = body
-        self.shortcut = shortcut or nn.Identity()
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
         self.act = activation(act) if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,8 +183,10 @@ def inverted_residual(
     """
     hidden = in_channels * expansion
     body: OrderedDict[str, nn.Module] = OrderedDict()
-    if expansion != 1:
-        body["expand"] = conv_norm_act(in_channels, hidden, 1, act=act)
+    if possible(expansion) != {1}:
+        widens = computed(lambda times: times != 1, expansion)
+        widen = partial(conv_norm_act, in_channels, hidden, 1, act=act)
+        body["expand"] = select(widens, {True: widen, False: nn.Identity})
     body["depthwise"] = conv_norm_act(hidden, hidden, kernel, stride=stride, groups=hidden, act=act)
     if attention is not None:
         body["attention"] = attention

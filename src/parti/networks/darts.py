@@ -81,8 +81,8 @@ class DropPath(nn.Module):
     """Zero whole images of a batch while training, and scale the others up (Larsson 2017).
 
     Args:
-        rate: the share that is dropped, from 0 to less than 1. It may be changed at any time;
-            the authors raise it linearly over the epochs, from 0 to 0.2.
+        rate: the share that is dropped, from 0 to less than 1. Who trains raises it linearly
+            from 0 to this rate over the epochs, as the authors do (`anneal`).
 
     Raises:
         InvalidSettings: the rate is not in that range.
@@ -93,12 +93,17 @@ class DropPath(nn.Module):
         if not 0.0 <= rate < 1.0:
             raise InvalidSettings(f"drop_path={rate}: choose a share from 0 to less than 1")
         self.rate = rate
+        self.progress = 1.0
+
+    def anneal(self, progress: float) -> None:
+        """Drop this share of the rate from now on."""
+        self.progress = progress
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, h, w) to the same shape."""
-        if not self.training or self.rate == 0.0:
+        kept = 1.0 - self.rate * self.progress
+        if not self.training or kept == 1.0:
             return x
-        kept = 1.0 - self.rate
         return x * (torch.empty_like(x[:, :1, :1, :1]).bernoulli_(kept) / kept)
 
     def extra_repr(self) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from math import gcd
+from statistics import fmean
 
 from torch import nn
 
+from parti.core.elastic import computed, possible, select
 from parti.core.errors import InvalidSettings
 
 __all__ = ["ACTIVATIONS", "GAINS", "NORMALIZATIONS", "activation", "initialize", "normalization"]
@@ -45,7 +48,8 @@ SMALL = 0.02
 
 
 def _group(channels: int) -> nn.Module:
-    return nn.GroupNorm(channels // gcd(channels, CHANNELS_PER_GROUP), channels)
+    groups = computed(lambda width: width // gcd(width, CHANNELS_PER_GROUP), channels)
+    return nn.GroupNorm(groups, channels)
 
 
 NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
@@ -65,9 +69,9 @@ def activation(name: str) -> nn.Module:
     Raises:
         InvalidSettings: there is none of that name.
     """
-    if name not in ACTIVATIONS:
-        raise InvalidSettings(f"no activation {name!r}; choose one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
+    _check(name, ACTIVATIONS, "activation")
+    chosen: nn.Module = select(name, ACTIVATIONS)
+    return chosen
 
 
 def normalization(name: str, channels: int) -> nn.Module:
@@ -80,11 +84,15 @@ def normalization(name: str, channels: int) -> nn.Module:
     Raises:
         InvalidSettings: there is none of that name.
     """
-    if name not in NORMALIZATIONS:
-        raise InvalidSettings(
-            f"no normalization {name!r}; choose one of {', '.join(NORMALIZATIONS)}"
-        )
-    return NORMALIZATIONS[name](channels)
+    _check(name, NORMALIZATIONS, "normalization")
+    factories = {each: partial(make, channels) for each, make in NORMALIZATIONS.items()}
+    chosen: nn.Module = select(name, factories)
+    return chosen
+
+
+def _check(name: str, known: Iterable[str], what: str) -> None:
+    if unknown := sorted(possible(name) - set(known)):
+        raise InvalidSettings(f"no {what} {unknown[0]!r}; choose one of {', '.join(known)}")
 
 
 def initialize(network: nn.Module, activation: str = "relu") -> nn.Module:
@@ -96,16 +104,18 @@ def initialize(network: nn.Module, activation: str = "relu") -> nn.Module:
 
     Args:
         network: to initialize; its weights come from torch's global random numbers.
-        activation: the one that follows most layers, a key of `GAINS`.
+        activation: the one that follows most layers, a key of `GAINS`. In a supernet that leaves
+            it open, weights are scaled for the mean of the gains.
 
     Returns:
         The network.
     """
+    gain = fmean(GAINS[name] for name in sorted(possible(activation)))
     linear: list[nn.Linear] = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             inputs = module.weight[0].numel()
-            bound = GAINS[activation] * (3 / inputs) ** 0.5
+            bound = gain * (3 / inputs) ** 0.5
             nn.init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from parti.core.elastic import computed, possible
 from parti.networks.layers import activation, normalization
 
 __all__ = [
@@ -47,10 +48,11 @@ def conv_norm_act(
         norm: name of the normalization; with "none" the convolution has a bias.
         act: name of the activation, or None for a linear layer.
     """
+    bias = computed(lambda name: name == "none", norm)
     parts: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=_conv(in_channels, channels, kernel, stride, dilation, groups, bias=norm == "none")
+        conv=_conv(in_channels, channels, kernel, stride, dilation, groups, bias=bias)
     )
-    if norm != "none":
+    if possible(norm) != {"none"}:
         parts["norm"] = normalization(norm, channels)
     if act is not None:
         parts["act"] = activation(act)

@@ -18,6 +18,8 @@ SPACES: dict[str, str] = {
     "branches": "parti.spaces.branches:branches",
     "residual": "parti.spaces.residual:residual",
     "mobile": "parti.spaces.mobile:mobile",
+    "fbnet": "parti.spaces.fbnet:fbnet",
+    "proxylessnas": "parti.spaces.proxylessnas:proxylessnas",
     "cell": "parti.spaces.cell:cell",
     "nasbench101": "parti.spaces.nasbench101:nasbench101",
     "nasbench201": "parti.spaces.nasbench201:nasbench201",

@@ -16,8 +16,8 @@ Size: 7.7e12 architectures at 32×32, of 10 thousand to 5.7 million parameters. 
 it to study these hyper-parameters, or for speed: chains have no side paths. For accuracy,
 residual networks train better when deep.
 
-In a weight-sharing supernet, fix `activations` and `normalizations` to one each: they say how
-weights are meant, so networks that differ in them cannot share.
+In a weight-sharing supernet, consider fixing `activations` and `normalizations` to one each: they
+say how weights are meant, so networks that differ in them share badly.
 """
 
 from __future__ import annotations

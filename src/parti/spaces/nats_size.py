@@ -19,12 +19,14 @@ Size: 32,768 architectures, of 12 to 714 thousand parameters.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from torch import nn
 
 from parti.core.architecture import Architecture, Option
+from parti.core.elastic import computed, select
 from parti.core.errors import InvalidArchitecture
 from parti.core.program import space
 from parti.core.words import choose
@@ -92,13 +94,14 @@ def nats_size(
 
 def _cell(in_channels: int, channels: int) -> EdgeCell:
     conv = partial(act_conv_norm, kernel=3)
-    same = in_channels == channels
+    same = computed(operator.eq, in_channels, channels)
+    project = partial(conv_norm_act, in_channels, channels, 1, act=None)
     return EdgeCell(
         {
             "0-1": conv(in_channels, channels),
             "0-2": conv(in_channels, channels),
             "1-2": conv(channels, channels),
-            "0-3": nn.Identity() if same else conv_norm_act(in_channels, channels, 1, act=None),
+            "0-3": select(same, {True: nn.Identity, False: project}),
             "1-3": conv(channels, channels),
             "2-3": conv(channels, channels),
         }

@@ -15,8 +15,8 @@ Size: 7.0e9 architectures at 32×32, of 6 thousand to 3.5 million parameters. Re
 is a member: widths 16, 32, 64, three basic blocks each (with a projection in each stage).
 Regular 3×3 convolutions run fast everywhere.
 
-In a weight-sharing supernet, leave "dense" out of `kinds`: the transition that follows dense
-layers takes channels by their number, so networks that differ in it cannot share it.
+In a weight-sharing supernet, consider leaving "dense" out of `kinds`: what channel i means to the
+transition depends on how many layers came before, so networks that differ in it share badly.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from parti.core.elastic import computed
 from parti.core.errors import InvalidSettings
 from parti.core.program import space
 from parti.core.words import choose, one_of, repeat, scope
@@ -106,7 +107,7 @@ def _kinds(
             lambda i: DenseLayer(conv_norm_act(before + i * growth, growth)),
             [2 * count for count in blocks],
         )
-        transition = conv_norm_act(before + len(layers) * growth, channels, 1)
+        transition = conv_norm_act(before + computed(len, layers) * growth, channels, 1)
         shrink = [average_pool(3, stride)] if stride > 1 else []
         return nn.Sequential(*shrink, layers, transition)
 

@@ -1,0 +1,1 @@
+"""Supernets: one network that holds every architecture of a space."""
