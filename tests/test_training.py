@@ -275,6 +275,35 @@ def test_networks_that_view_feature_maps_can_be_trained() -> None:
     assert len(list(training(Job(NARROW)))) == 4
 
 
+class Aided(nn.Module):
+    """Undecided; in training it has an auxiliary classifier, and writes down its progress."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main, self.aside = nn.Linear(64, 2), nn.Linear(64, 2)
+        for layer in (self.main, self.aside):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.told: list[float] = []
+
+    def anneal(self, progress: float) -> None:
+        self.told.append(progress)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        flat = images.flatten(1)
+        return (self.main(flat), self.aside(flat)) if self.training else self.main(flat)
+
+
+def test_an_auxiliary_classifier_adds_to_the_loss_and_modules_know_the_progress() -> None:
+    network = Aided()
+    losses: list[float] = []
+    recipe = Recipe(epochs=4, batch_size=72, lr=1e-12, warmup=0.0)
+    train(network, toy_data(), recipe, device="cpu", watch=lambda _, loss: losses.append(loss))
+    assert losses[0] == pytest.approx(1.4 * np.log(2))
+    assert network.aside.weight.abs().sum() > 0
+    assert network.told == [0.0, 0.25, 0.5, 0.75]
+
+
 class RecipeChoice:
     def build(self, architecture: Architecture) -> Recipe:
         return replace(SWIFT, lr=float(architecture["lr"]))

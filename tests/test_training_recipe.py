@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from parti.core.errors import InvalidSettings
+from parti.evaluators.learner import make_optimizer
 from parti.evaluators.recipe import Recipe, default_recipe, learning_rate
 
 BAD = {
@@ -31,6 +33,9 @@ BAD = {
     "clip_norm": [-1.0, math.nan, True],
     "precision": ["float16", 16],
     "compile": ["yes", 1, None],
+    "final_lr": [-0.1, 0.2, math.nan],
+    "nesterov": ["yes", 1, None],
+    "decay": ["norms", True],
 }
 
 
@@ -46,6 +51,26 @@ def test_bad_values_are_refused_with_what_is_allowed(name: str, value: object) -
 
 def test_good_values_are_taken() -> None:
     Recipe(lr=1, momentum=0, compile=True, flip=True, mixup=1, average="swa", precision="bfloat16")
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_the_learning_rate_comes_down_to_the_final_one(schedule: str) -> None:
+    recipe = Recipe(schedule=schedule, warmup=0.0, lr=0.5, final_lr=0.1)
+    rates = [learning_rate(recipe, step, 1000) for step in range(1000)]
+    assert rates[0] == 0.5
+    assert min(rates) == rates[-1] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_what_decays_and_how_momentum_is_taken_follow_the_recipe() -> None:
+    network = nn.Linear(2, 2)
+    usual = make_optimizer(network, Recipe(weight_decay=0.1)).param_groups
+    assert [group["weight_decay"] for group in usual] == [0.1, 0.0]
+    assert all(group["nesterov"] for group in usual)
+    (group,) = make_optimizer(
+        network, Recipe(weight_decay=0.1, decay="all", nesterov=False)
+    ).param_groups
+    assert group["weight_decay"] == 0.1
+    assert not group["nesterov"]
 
 
 @given(

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +28,23 @@ STATISTICS_IMAGES = 2048
 CHECK_STEPS = 16
 """After so many steps it is checked that the loss is finite; asking a GPU makes it wait."""
 
+AUXILIARY = 0.4
+"""Weight of an auxiliary classifier's loss (Liu et al., DARTS, ICLR 2019, appendix A.2)."""
+
 EVALUATION_BATCH = 512
 """How many images are looked at together outside training."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 """What torch's messages say when memory is used up, where it has no error class for it."""
+
+
+@runtime_checkable
+class Annealed(Protocol):
+    """A module that changes with the course of the training."""
+
+    def anneal(self, progress: float) -> None:
+        """Be told before each epoch how much of the training is done, from 0 to less than 1."""
+        ...
 
 
 class Learner:
@@ -96,6 +108,9 @@ class Learner:
             generator.manual_seed(derive(self._seed, "augment", self.epoch))
             dice = random.Random(derive(self._seed, "mixup", self.epoch))
             self.network.train()
+            for module in self.network.modules():
+                if isinstance(module, Annealed):
+                    module.anneal(self.epoch / self._horizon)
             total = torch.zeros((), device=self.machine.device)
             for step, (images, labels) in enumerate(self._batches(generator)):
                 rate = learning_rate(
@@ -125,12 +140,12 @@ class Learner:
         with torch.autocast(
             self.machine.device.type, torch.bfloat16, enabled=self.machine.bfloat16
         ):
-            logits = self._forward(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        if recipe.mixup:
-            other = F.cross_entropy(logits, labels.roll(1), label_smoothing=recipe.label_smoothing)
-            loss = share * loss + (1 - share) * other
+            outputs = self._forward(images)
+        # A network with an auxiliary classifier gives its logits too, while it trains.
+        logits, *aside = outputs if isinstance(outputs, tuple) else (outputs,)
+        loss = self._loss(logits, labels, share)
+        for other in aside:
+            loss = loss + AUXILIARY * self._loss(other, labels, share)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
@@ -141,6 +156,15 @@ class Learner:
         if self._average is not None:
             self._average.after_step()
         return loss.detach()
+
+    def _loss(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
+        """Cross-entropy; of images mixed with their neighbours, that of both labels."""
+        logits, smoothing = logits.float(), self._recipe.label_smoothing
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        if self._recipe.mixup:
+            other = F.cross_entropy(logits, labels.roll(1), label_smoothing=smoothing)
+            loss = share * loss + (1 - share) * other
+        return loss
 
     def _check(self, total: Tensor, rate: float) -> None:
         if not math.isfinite(total.item()):
@@ -187,7 +211,7 @@ class Learner:
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer; parameters with fewer than two dimensions do not decay.
+    """The recipe's optimizer; as a rule, parameters with fewer than two dimensions do not decay.
 
     Raises:
         TrialError: the network has nothing to train.
@@ -195,15 +219,17 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not trained:
         raise TrialError("the network has no parameters to train")
+    least = 0 if recipe.decay == "all" else 2
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= least], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim < least], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=True)
+    nesterov = recipe.nesterov and recipe.momentum > 0
     return torch.optim.SGD(
-        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True
     )
 
 

@@ -20,6 +20,8 @@ WORDS: dict[str, tuple[object, ...]] = {
     "precision": ("auto", "float32", "bfloat16"),
     "compile": ("auto", True, False),
     "flip": (True, False),
+    "nesterov": (True, False),
+    "decay": ("weights", "all"),
 }
 """The values that a field of words may have."""
 
@@ -28,6 +30,7 @@ WHOLE: dict[str, int] = {"epochs": 1, "batch_size": 1, "crop": 0, "cutout": 0}
 
 REAL: dict[str, tuple[float, float]] = {
     "lr": (1e-12, 100.0),
+    "final_lr": (0.0, 100.0),
     "warmup": (0.0, 0.9),
     "momentum": (0.0, 0.9999),
     "weight_decay": (0.0, 10.0),
@@ -46,13 +49,13 @@ class Recipe:
         epochs: passes over the training images.
         batch_size: images in a step; all of them when there are fewer. The images that do not
             fill a last batch wait for the next epoch, which shuffles anew.
-        optimizer: "sgd" with Nesterov's momentum, or "adamw".
+        optimizer: "sgd" with momentum, or "adamw".
         lr: the highest learning rate.
-        schedule: what follows the linear warm-up: "one_cycle" falls linearly to 0, "cosine"
-            along a half cosine.
+        schedule: what follows the linear warm-up: "one_cycle" falls linearly to `final_lr`,
+            "cosine" along a half cosine.
         warmup: share of the steps in which the learning rate rises.
         momentum: of SGD; the first beta of AdamW.
-        weight_decay: of weights; biases and the scales of norms do not decay.
+        weight_decay: of the parameters that `decay` names.
         label_smoothing: probability that the target spreads over all classes.
         flip: mirror half of the images from left to right.
         crop: shift images by up to this many pixels; the edge is repeated.
@@ -63,6 +66,10 @@ class Recipe:
         clip_norm: the largest norm of a gradient; 0 for no limit.
         precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 on a GPU that has it.
         compile: whether to use torch.compile; "auto" for long runs on a GPU.
+        final_lr: the learning rate that the schedule comes down to; at most `lr`.
+        nesterov: whether SGD's momentum is Nesterov's.
+        decay: what `weight_decay` applies to: "weights" spares biases and the scales of norms,
+            "all" spares nothing.
 
     Raises:
         InvalidSettings: a value is not allowed.
@@ -85,6 +92,9 @@ class Recipe:
     clip_norm: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool | Literal["auto"] = "auto"
+    final_lr: float = 0.0
+    nesterov: bool = True
+    decay: Literal["weights", "all"] = "weights"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -93,6 +103,10 @@ class Recipe:
                 raise InvalidSettings(
                     f"recipe: {field.name}={getattr(self, field.name)!r}, but it must be {reason}"
                 )
+        if self.final_lr > self.lr:
+            raise InvalidSettings(
+                f"recipe: final_lr={self.final_lr!r}, but it must be a number up to lr={self.lr!r}"
+            )
 
 
 def _objection(name: str, value: object) -> str:
@@ -118,7 +132,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
         steps: of the whole schedule.
 
     Returns:
-        A rate over 0 and at most `recipe.lr`.
+        A rate over 0, and over `recipe.final_lr` after the warm-up, and at most `recipe.lr`.
     """
     rising = recipe.warmup * steps
     if step + 1 <= rising:
@@ -126,7 +140,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     rest = (steps - step) / (steps - math.floor(rising))
     if recipe.schedule == "cosine":
         rest = (1 - math.cos(math.pi * rest)) / 2
-    return recipe.lr * rest
+    return recipe.final_lr + (recipe.lr - recipe.final_lr) * rest
 
 
 def default_recipe(data: SearchData, epochs: int = 50) -> Recipe:
