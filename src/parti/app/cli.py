@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from parti.core.errors import InvalidData, InvalidSettings, InvalidStudy, PartiError, StoreError
+from parti.app.running import (
+    DEFAULT_STORE,
+    INTERRUPTED,
+    absolute,
+    errors_explained,
+    finished_study,
+    limits,
+    open_kept,
+    print_json,
+    run_search,
+)
+from parti.core.errors import InvalidSettings
 from parti.spaces import SPACES
 from parti.strategies import STRATEGIES
-
-if TYPE_CHECKING:
-    from parti.core.protocols import Store
-    from parti.finding.found import Found
-    from parti.finding.settings import Settings
 
 app = typer.Typer(
     name="parti",
@@ -31,9 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DEFAULT_STORE = "sqlite:///parti-studies/studies.db"
 NAMED = ", ".join(name for name in STRATEGIES if name != "list")  # a list needs its proposals
-OK, UNEXPECTED, WRONG_INPUT, NOTHING_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
 Store_ = Annotated[
     str, typer.Option("--store", help="Where studies are kept, as a URL.", metavar="URL")
@@ -73,6 +74,11 @@ def search(
         str, typer.Option(help=f"auto, {', '.join(SPACES)}, or FILE.py:NAME.")
     ] = "auto",
     strategy: Annotated[str, typer.Option(help=f"{NAMED}, or package.module:Name.")] = "auto",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Train a supernet first, by a recipe: parti recipes lists them."),
+    ] = None,
+    supernet_epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of each trial.")] = None,
     final_epochs: Annotated[int | None, typer.Option(help="Epochs of the final training.")] = None,
     finalists: Annotated[int | None, typer.Option(help="Networks to train in full.")] = None,
@@ -96,16 +102,18 @@ def search(
     """
     from parti.finding.settings import parse_duration, settings_of
 
-    with _errors_explained(json_):
+    with errors_explained(json_):
         settings = settings_of(
-            data=_absolute(data),
+            data=absolute(data),
             seconds=parse_duration(budget) if budget is not None else None,
             trials=trials,
             objectives=tuple(objective or ("val_accuracy",)),
-            at_most=_limits("--max", max_),
-            at_least=_limits("--min", min_),
+            at_most=limits("--max", max_),
+            at_least=limits("--min", min_),
             space=space,
             strategy=strategy,
+            recipe=recipe,
+            supernet_epochs=supernet_epochs,
             epochs=epochs,
             final_epochs=final_epochs,
             finalists=finalists,
@@ -117,7 +125,63 @@ def search(
             label_column=label_column,
             device=device,
         )
-        _run(settings, study, store, workers, json_)
+        run_search(settings, study, store, workers, json_)
+
+
+@app.command()
+def specialize(
+    study: StudyName,
+    max_: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="METRIC=VALUE", help="A limit: latency_ms=3, params=300k."),
+    ] = None,
+    min_: Annotated[
+        list[str] | None, typer.Option("--min", metavar="METRIC=VALUE", help="A lower limit.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for everything. Default 5m.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of networks to try.")] = None,
+    strategy: Annotated[str, typer.Option(help="As in search. Default evolution.")] = "auto",
+    tune_epochs: Annotated[
+        int | None, typer.Option(help="Epochs for which the best networks are tuned.")
+    ] = None,
+    finalists: Annotated[int | None, typer.Option(help="Networks to tune.")] = None,
+    workers: Workers = 1,
+    name: Annotated[
+        str | None, typer.Option("--study", help="Name to keep the new network under.")
+    ] = None,
+    store: Store_ = DEFAULT_STORE,
+    json_: Json = False,
+) -> None:
+    """Take another network, for other limits, from the supernet of a finished STUDY, in minutes."""
+    from parti.finding.settings import parse_duration
+    from parti.finding.specialize import specialized_settings
+
+    with errors_explained(json_):
+        settings = specialized_settings(
+            open_kept(store, study),
+            study,
+            at_most=limits("--max", max_),
+            at_least=limits("--min", min_),
+            seconds=parse_duration(budget) if budget is not None else None,
+            trials=trials,
+            strategy=strategy,
+            final_epochs=tune_epochs,
+            finalists=finalists,
+        )
+        run_search(settings, name, store, workers, json_)
+
+
+@app.command()
+def recipes(json_: Json = False) -> None:
+    """List the recipes for --recipe: ways to train a supernet."""
+    from parti.app.show import recipes as known
+    from parti.app.show import table_of_recipes
+
+    with errors_explained(json_):
+        if json_:
+            print_json({"recipes": known()})
+        else:
+            table_of_recipes()
 
 
 @app.command()
@@ -127,13 +191,13 @@ def resume(
     """Go on with a search that was stopped."""
     from parti.finding.settings import settings_of
 
-    with _errors_explained(json_):
-        settings = settings_of(**_open(store, study).study(study).settings)
+    with errors_explained(json_):
+        settings = settings_of(**open_kept(store, study).study(study).settings)
         if settings.data.startswith("python:"):
             raise InvalidSettings(
                 f"the data of study {study!r} was given from Python; call parti.find again there"
             )
-        _run(settings, study, store, workers, json_)
+        run_search(settings, study, store, workers, json_)
 
 
 @app.command()
@@ -145,12 +209,12 @@ def status(
     """Show how far a study is; without a name, list all studies."""
     from parti.app.show import status_of, table_of_studies
 
-    with _errors_explained(json_):
-        opened = _open(store, study)
+    with errors_explained(json_):
+        opened = open_kept(store, study)
         names = [study] if study else [n for n in opened.studies() if "/" not in n]
         rows = [status_of(opened, name, store) for name in names]
         if json_:
-            _print_json({"studies": rows} if study is None else rows[0])
+            print_json({"studies": rows} if study is None else rows[0])
         else:
             table_of_studies(rows)
 
@@ -167,8 +231,8 @@ def report(
     from parti.finding.files import study_folder
     from parti.reports import write_report
 
-    with _errors_explained(False):
-        opened = _open(store, study)
+    with errors_explained(False):
+        opened = open_kept(store, study)
         folder = study_folder(store, study)
         found = finished(folder, opened, study)
         trials, _ = opened.trials(study)
@@ -194,8 +258,8 @@ def export(
     """Copy the trained model of a finished study, with its card and a standalone predict.py."""
     from parti.app.models import copy_model
 
-    with _errors_explained(False):
-        found = _finished(study, store)
+    with errors_explained(False):
+        found = finished_study(study, store)
         for file in copy_model(found.folder / "model", folder or Path(f"{study}-model"), to):
             typer.echo(file)
 
@@ -211,8 +275,8 @@ def predict(
     """Classify images with the exported model of a finished study."""
     from parti.app.models import run_predict
 
-    with _errors_explained(json_):
-        found = _finished(study, store)
+    with errors_explained(json_):
+        found = finished_study(study, store)
         raise typer.Exit(run_predict(found.folder / "model", images, top, json_))
 
 
@@ -259,7 +323,7 @@ def compare(
     from parti.app.compare import run_comparison
     from parti.comparing.run import Settings as Conditions
 
-    with _errors_explained(json_):
+    with errors_explained(json_):
         if evaluations is None and seconds is None:
             evaluations = 300
         conditions = Conditions(evaluations, seconds, oracle, scores)
@@ -273,105 +337,13 @@ def compare(
             typer.echo(f"Stopped: {kept}.", err=True)
             raise typer.Exit(INTERRUPTED) from None
         if json_:
-            _print_json(result)
+            print_json(result)
 
 
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _interrupt)
     app()
-
-
-# --- helpers ---------------------------------------------------------------------------------
-
-
-def _run(settings: Settings, study: str | None, store: str, workers: int, json_: bool) -> None:
-    from parti.app.show import show_found
-    from parti.finding import run
-    from parti.finding.given import Given
-    from parti.finding.live import terminal_watcher
-
-    name = study or settings.name
-    command = shlex.join(["parti", *sys.argv[1:]])
-    try:
-        with terminal_watcher(name) as watcher:
-            found = run(settings, Given(settings.data), study, store, workers, watcher, command)
-    except KeyboardInterrupt:
-        where = "" if store == DEFAULT_STORE else f" --store {shlex.quote(store)}"
-        typer.echo(
-            f"Stopped. Nothing is lost; go on with: parti resume {shlex.quote(name)}{where}",
-            err=True,
-        )
-        raise typer.Exit(INTERRUPTED) from None
-    if json_:
-        _print_json(found.summary())
-    else:
-        show_found(found)
-
-
-@contextmanager
-def _errors_explained(json_: bool) -> Iterator[None]:
-    from parti.finding.errors import NothingFound
-
-    try:
-        yield
-    except PartiError as error:
-        typer.echo(f"parti: {error}", err=True)
-        if json_:
-            _print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
-        wrong = (InvalidSettings, InvalidData, InvalidStudy, StoreError)
-        code = NOTHING_FOUND if isinstance(error, NothingFound) else UNEXPECTED
-        raise typer.Exit(WRONG_INPUT if isinstance(error, wrong) else code) from None
-
-
-def _open(url: str, study: str | None) -> Store:
-    from parti.stores import open_store
-
-    file = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:///") and not file.exists():
-        raise StoreError(
-            f"there is no store {url}; searches make one. Run parti in the folder where you "
-            "searched, or name the store with --store"
-        )
-    store = open_store(url)
-    if study is not None:
-        store.study(study)
-    return store
-
-
-def _finished(study: str, store: str) -> Found:
-    from parti.finding import finished
-    from parti.finding.files import study_folder
-
-    found = finished(study_folder(store, study), _open(store, study), study)
-    if found is None:
-        raise StoreError(f"study {study!r} is not finished; go on with: parti resume {study}")
-    return found
-
-
-def _limits(option: str, pairs: list[str] | None) -> dict[str, float]:
-    from parti.finding.settings import parse_number
-
-    limits: dict[str, float] = {}
-    for pair in pairs or ():
-        metric, sign, value = pair.partition("=")
-        if not sign:
-            raise InvalidSettings(f"{option} {pair!r}; write {option} METRIC=VALUE, as params=300k")
-        if metric in limits:
-            raise InvalidSettings(f"{option} limits {metric!r} twice")
-        limits[metric] = parse_number(value)
-    return limits
-
-
-def _absolute(data: str) -> str:
-    """The data's full path, so that a study can be resumed from another folder."""
-    path = Path(data).expanduser()
-    named = data == "digits" or data.startswith("hf:")
-    return data if named and not path.exists() else str(path.resolve())
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value))
 
 
 def _interrupt(*_: object) -> NoReturn:

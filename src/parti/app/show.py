@@ -15,8 +15,16 @@ from parti.core.trial import State, Trial
 from parti.finding import finished
 from parti.finding.files import read_json, study_folder
 from parti.finding.found import Found
+from parti.reports.formats import opened
 
-__all__ = ["partial_result", "show_found", "status_of", "table_of_studies"]
+__all__ = [
+    "partial_result",
+    "recipes",
+    "show_found",
+    "status_of",
+    "table_of_recipes",
+    "table_of_studies",
+]
 
 
 def show_found(found: Found) -> None:
@@ -35,10 +43,13 @@ def show_found(found: Found) -> None:
             f"{entry['latency_ms']:.3f} ms",
         )
     console.print(table)
-    cost = found.to_dict()["cost"]
+    result = found.to_dict()
+    cost = result["cost"]
     n = found.best["metrics"]["n"]
     console.print(
-        f"test split of {n:,} images, opened once · latency: {found.best['latency_conditions']}\n"
+        f"test split of {n:,} images, {opened(result.get('test_openings'))} · "
+        f"latency: {found.best['latency_conditions']}\n"
+        f"{_supernet(result)}"
         f"{cost['trials']} trials ({cost['failed']} failed, {cost['rejected']} rejected) in "
         f"{cost['search_seconds']:.0f} s, {cost['total_seconds']:.0f} s with baselines and final "
         f"training, on {cost['hardware']}",
@@ -51,8 +62,43 @@ def show_found(found: Found) -> None:
                 "a search chance decides; give it a larger --budget",
                 soft_wrap=True,
             )
-    for name, file in found.to_dict()["files"].items():
+    for name, file in result["files"].items():
         console.print(f"{name:>8}  {file}", soft_wrap=True)
+
+
+def _supernet(result: Mapping[str, Any]) -> str:
+    """A line on the supernet, where there is one."""
+    supernet = result.get("supernet")
+    if supernet is None:
+        return ""
+    owner = "" if supernet["study"] == result["study"] else f" of study {supernet['study']}"
+    return (
+        f"supernet{owner} by {supernet['recipe']}: {supernet['epochs']} epochs in "
+        f"{supernet['seconds']:.0f} s\n"
+    )
+
+
+def table_of_recipes() -> None:
+    """Print a line for each recipe."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("recipe", "paper", "space", "then"):
+        table.add_column(column)
+    for row in recipes():
+        table.add_row(*(str(row[name]) for name in ("recipe", "paper", "space", "then")))
+    Console(highlight=False).print(table)
+
+
+def recipes() -> list[dict[str, Any]]:
+    """What there is to know of every recipe, as JSON values."""
+    from parti.finding.sharing import recipe_of
+    from parti.recipes import RECIPES
+
+    found = []
+    for name in RECIPES:
+        recipe = recipe_of(name)
+        then = "derives" if recipe.derives else "is searched"
+        found.append({"recipe": name, "paper": recipe.paper, "space": recipe.space, "then": then})
+    return found
 
 
 def status_of(store: Store, name: str, url: str) -> dict[str, Any]:
@@ -62,10 +108,16 @@ def status_of(store: Store, name: str, url: str) -> dict[str, Any]:
     states = [trial.state for trial in trials]
     top = best(study, trials)
     found = finished(study_folder(url, name), store, name)
+    supernet = f"{name}/supernet"
+    epochs = None
+    if supernet in store.studies():
+        shared, _ = store.trials(supernet)
+        epochs = max((m.step for trial in shared for m in trial.measurements), default=0)
     return {
         "study": name,
         "status": "finished" if found else "not finished",
         "data": study.settings.get("data"),
+        "supernet_epochs": epochs,
         "trials": {state.value: states.count(state) for state in State},
         "budget": {"trials": study.budget.trials, "seconds": study.budget.seconds},
         "seconds": store.spend(name, 0.0),

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parti.core.errors import InvalidSettings
-from parti.core.study import Budget, Study
+from parti.core.study import Study
 from parti.finding.files import DEFAULT_STORE, read_json, study_folder
 from parti.finding.found import Found
 from parti.finding.given import Given
 from parti.finding.settings import Settings, settings_of
+from parti.finding.specialize import check_supernet, specialized_settings
 from parti.finding.watch import Silent, Watcher
 from parti.stores import open_store
 
 if TYPE_CHECKING:
     from parti.core.protocols import Space, Store, Strategy
     from parti.finding.desk import Desk
-    from parti.finding.plan import Plan
+    from parti.finding.sharing import Sharing
+    from parti.recipes.recipe import SupernetRecipe
 
-__all__ = ["Found", "Settings", "Silent", "Watcher", "find", "finished", "run"]
+__all__ = ["Found", "Settings", "Silent", "Watcher", "find", "finished", "run", "specialize"]
 
 
 def find(
@@ -32,6 +34,7 @@ def find(
     *,
     space: str | Space = "auto",
     strategy: str | Callable[[Space, Study], Strategy] = "auto",
+    recipe: str | SupernetRecipe | None = None,
     study: str | None = None,
     store: str = DEFAULT_STORE,
     workers: int = 1,
@@ -47,6 +50,8 @@ def find(
         space: a name, or a space program, which is bound to the channels, classes and resolution
             of the data.
         strategy: a name, or anything that makes a strategy when called with a space and a study.
+        recipe: a name, or how to train a supernet before the search; None to train each network
+            by itself.
         study: a name to keep it under; by default one that follows from the settings.
         store: URL of the store; files are kept beside it.
         workers: how many trials are trained at once.
@@ -61,15 +66,56 @@ def find(
         data=named,
         space=_name_of(space),
         strategy=_name_of(strategy),
+        recipe=None if recipe is None else _name_of(recipe),
         **settings,
     )
-    given = Given(data, space, strategy)
+    given = Given(data, space, strategy, recipe)
     command = f"parti.find({named!r}, ...)"
     if watcher is None:
         from parti.finding.live import standard_error
 
         watcher = standard_error()
     return run(wanted, given, study, store, workers, watcher, command)
+
+
+def specialize(
+    study: str,
+    *,
+    data: object = None,
+    space: str | Space = "auto",
+    recipe: str | SupernetRecipe | None = None,
+    name: str | None = None,
+    store: str = DEFAULT_STORE,
+    workers: int = 1,
+    watcher: Watcher | None = None,
+    **settings: Any,
+) -> Found:
+    """Take another network from the supernet of a finished search, for other limits, in minutes.
+
+    Args:
+        study: whose supernet it is.
+        data: of that study, if it was given as an object.
+        space: likewise.
+        recipe: likewise.
+        name: to keep the new network under; by default one that follows from the settings.
+        store: URL of the store that keeps the study.
+        workers: how many trials are measured at once.
+        watcher: as in `find`.
+        settings: at_most, at_least, trials, seconds, strategy, final_epochs, finalists.
+
+    Raises:
+        PartiError: one of its kinds says what is wrong with study, settings or data.
+    """
+    wanted = specialized_settings(open_store(store), study, **settings)
+    if data is None and wanted.data.startswith("python:"):
+        raise InvalidSettings(f"the data of study {study!r} was given from Python; give data=")
+    given = Given(wanted.data if data is None else data, space, "auto", recipe)
+    if watcher is None:
+        from parti.finding.live import standard_error
+
+        watcher = standard_error()
+    command = f"parti.finding.specialize({study!r}, ...)"
+    return run(wanted, given, name, store, workers, watcher, command)
 
 
 def run(
@@ -98,6 +144,8 @@ def run(
         _same(settings, store.study(name), known is not None)
     if known is not None:
         return known
+    if settings.supernet_of is not None:
+        check_supernet(settings, store, store_url)
     from parti.finding.desk import Desk
 
     with closing(Desk(settings, given, name, store, folder, workers, watcher)) as desk:
@@ -107,14 +155,17 @@ def run(
 def _run(desk: Desk, command: str) -> Found:
     from parti.finding.outcome import conclude
     from parti.finding.stages import run_stages
+    from parti.finding.tuning import run_specialized
     from parti.reports import write_report
 
+    if desk.shared is not None and not desk.shared.plan_file.exists():
+        desk.watcher.say("rehearsing some steps of the supernet, to plan its training ...")
     desk.watcher.understood(_understood(desk))
     began = read_json(desk.folder / "began.json")
     if began is None:
         began = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "command": command}
         desk.keep("began.json", began)
-    searched = run_stages(desk)
+    searched = run_stages(desk) if desk.settings.supernet_of is None else run_specialized(desk)
     result = conclude(desk, searched, str(began["command"]), str(began["started"]))
     write_report(desk.folder / "report.html", result, searched.study, searched.trials)
     desk.keep("result.json", result)
@@ -147,23 +198,36 @@ def _same(settings: Settings, kept: Study, opened: bool) -> None:
 def _understood(desk: Desk) -> list[tuple[str, str]]:
     """What is about to be done with what, in rows; everything that can be checked is checked."""
     from parti.finding.outcome import described_space
+    from parti.finding.strategy import check_strategy, strategy_name
     from parti.tasks.summary import describe
 
     space = described_space(desk)
-    desk.strategy(desk.study("", budget=Budget(), seed=0))
+    check_strategy(desk)
     limits = desk.settings.study_constraints
     return [
         *describe(desk.data, desk.splits),
         ("space", f"{space['name']}: {space['size']} architectures"),
-        ("strategy", desk.strategy_name),
+        ("strategy", strategy_name(desk)),
+        *([("supernet", _supernet_in_words(desk.shared))] if desk.shared else []),
         *([("constraints", ", ".join(map(str, limits)))] if limits else []),
-        ("plan", _plan_in_words(desk.plan, desk.settings)),
+        ("plan", _plan_in_words(desk)),
         ("study", f"{desk.name} in {desk.folder}"),
     ]
 
 
-def _plan_in_words(plan: Plan, settings: Settings) -> str:
-    parts = [f"{plan.epochs} epoch(s) of {plan.images:,} images for each trial"]
+def _supernet_in_words(shared: Sharing) -> str:
+    from parti.finding.supernet_stages import supernet_in_words
+
+    owner = shared.settings.supernet_of
+    return supernet_in_words(shared) if owner is None else f"of study {owner}"
+
+
+def _plan_in_words(desk: Desk) -> str:
+    plan, settings = desk.plan, desk.settings
+    each = f"{plan.epochs} epoch(s) of {plan.images:,} images for each trial"
+    if desk.inherits:
+        each = "inherited weights for each trial"
+    parts = [each]
     if settings.trials is not None:
         parts.append(f"{settings.trials} trials")
     if plan.search_seconds is not None and settings.seconds is not None:

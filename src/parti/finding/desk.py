@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from inspect import signature
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from parti.core.architecture import Architecture
-from parti.core.errors import InvalidSettings, TrialError
-from parti.core.plugins import load
+from parti.core.errors import TrialError
 from parti.core.protocols import Evaluator, Store, Strategy
 from parti.core.study import Budget, Study
 from parti.core.trial import Job, Trial
@@ -32,11 +30,12 @@ from parti.finding.fixed import fixed
 from parti.finding.given import Given
 from parti.finding.plan import MOST_FINAL_EPOCHS, Plan, plan_search, seconds_per_image
 from parti.finding.settings import Settings
+from parti.finding.sharing import Sharing, recipe_of
 from parti.finding.watch import Watcher
 from parti.loop import search
 from parti.networks.known import default_known
+from parti.recipes.recipe import SupernetRecipe
 from parti.spaces.catalogue import default_space, load_space
-from parti.strategies import STRATEGIES
 from parti.tasks.images import read_images
 from parti.tasks.splits import load_splits, part_of, save_splits, search_data, split, test_data
 from parti.tasks.values import ImageData, SearchData, Splits, TestData
@@ -91,7 +90,7 @@ class Desk:
     @cached_property
     def splits(self) -> Splits:
         """The splits, as they were saved with the study, else new ones."""
-        file = self.folder / "splits.npz"
+        file = self.root / "splits.npz"
         if file.exists():
             return load_splits(file, self.data)
         splits = split(self.data, seed=self.settings.seed)
@@ -110,13 +109,21 @@ class Desk:
 
     # --- space, recipe, plan ---
 
+    @property
+    def root(self) -> Path:
+        """Where splits and supernet are: in the study's folder, or that of another's supernet."""
+        owner = self.settings.supernet_of
+        return self.folder if owner is None else self.folder.parent / owner
+
     @cached_property
     def space_name(self) -> str:
         """The space's name."""
         if not isinstance(self.given.space, str):
             return self.settings.space
-        chosen = self.settings.space
-        return default_space(self.seen.input_shape) if chosen == "auto" else chosen
+        if self.settings.space != "auto":
+            return self.settings.space
+        asked = self.asked_recipe
+        return default_space(self.seen.input_shape) if asked is None else asked.space
 
     @cached_property
     def shape(self) -> dict[str, int]:
@@ -131,8 +138,44 @@ class Desk:
     @cached_property
     def space(self) -> Any:
         """What is searched."""
+        return self.bound({}) if self.shared is None else self.shared.space
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Further arguments of the space, which a recipe has for its own."""
+        return {} if self.shared is None else self.shared.recipe.sizes
+
+    def bound(self, sizes: Mapping[str, int]) -> Any:
+        """The space for these images and classes, with further arguments."""
         own = self.given.space
-        return load_space(self.space_name if isinstance(own, str) else own, **self.shape)
+        named = self.space_name if isinstance(own, str) else own
+        return load_space(named, **self.shape, **sizes)
+
+    @cached_property
+    def asked_recipe(self) -> SupernetRecipe | None:
+        """How a supernet is trained, as its authors do; None without one."""
+        own = self.given.recipe or self.settings.recipe
+        return None if own is None else recipe_of(own)
+
+    @cached_property
+    def shared(self) -> Sharing | None:
+        """The supernet of this search, if it has one."""
+        asked = self.asked_recipe
+        if asked is None:
+            return None
+        if self.space_name != asked.space:
+            asked = replace(asked, sizes={})
+        return Sharing(asked, self.settings, self.seen, self.bound, self.root, self.threads)
+
+    @property
+    def inherits(self) -> bool:
+        """Whether the search measures networks with the weights of a supernet."""
+        return self.shared is not None and self.shared.inherits
+
+    @property
+    def derives(self) -> bool:
+        """Whether a supernet says itself which architectures are best."""
+        return self.asked_recipe is not None and self.asked_recipe.derives
 
     @cached_property
     def fixed(self) -> Any:
@@ -214,60 +257,24 @@ class Desk:
             threads=self.threads,
             horizon=epochs,
         )
-        stages: list[Evaluator] = [self.complexity(space), training]
+        return self.staged(space, training)
+
+    def staged(self, space: Any, last: Evaluator) -> Evaluator:
+        """Measures complexity, perhaps latency, then what `last` does if limits are kept to."""
+        stages: list[Evaluator] = [self.complexity(space), last]
         if self.latency is not None and space is self.space:
             stages.insert(1, self.latency)
         return Staged(stages, self.settings.study_constraints if space is self.space else ())
 
+    def search_evaluator(self) -> Evaluator:
+        """Measures the trials of the search: with inherited weights, or by a short training."""
+        if self.shared is not None and self.inherits:
+            return self.staged(self.space, self.shared.inherited())
+        return self.evaluator(self.space, self.plan.epochs, self.plan.images)
+
     # --- searching ---
 
-    def strategy(self, study: Study) -> Strategy:
-        """The strategy that was asked for, with `strategy_arguments`.
-
-        Raises:
-            InvalidSettings: there is no such strategy, or it cannot be made like this.
-        """
-        name, made = self.strategy_name, self._strategy_maker
-        try:
-            strategy = made(self.space, study, **self.strategy_arguments)
-        except TypeError as error:
-            raise InvalidSettings(
-                f"strategy {name!r} cannot be made from a space and a study alone ({error}); "
-                "give a function that makes it to parti.find(..., strategy=...)"
-            ) from error
-        if not isinstance(strategy, Strategy):
-            raise InvalidSettings(
-                f"strategy {name!r} gives a {type(strategy).__name__} without ask and tell"
-            )
-        return strategy
-
-    @property
-    def strategy_name(self) -> str:
-        """The strategy's name."""
-        return self.settings.strategy
-
-    @property
-    def strategy_arguments(self) -> dict[str, Any]:
-        """What the plan decides for the strategy, as far as it is one of parti's by name.
-
-        An evolution gets a population that the trials are enough for, with a quarter of it in a
-        tournament, as in the paper; a strategy of several fidelities trains from a ninth of the
-        epochs planned for a trial up to all of them. `auto` is told what its first networks cost.
-        """
-        if not isinstance(self.given.strategy, str):
-            return {}
-        taken = signature(self._strategy_maker).parameters
-        if "tournament" in taken and self.strategy_name == "evolution":
-            size = self.plan.population
-            return {"population": size, "tournament": max(2, round(size / 4))}
-        if self.strategy_name == "auto":
-            return {"scores": self._costs, "scored": "first"}
-        if "max_fidelity" in taken:
-            most = self.plan.epochs
-            return {"min_fidelity": max(1, most // 9), "max_fidelity": most}
-        return {}
-
-    def _costs(self, architecture: Architecture) -> Mapping[str, float]:
+    def costs(self, architecture: Architecture) -> Mapping[str, float]:
         """Parameters and MACs of a network; nothing when it cannot be counted."""
         if architecture not in self._counted:
             self._counted[architecture] = {}
@@ -276,16 +283,12 @@ class Desk:
                 self._counted[architecture] = counted.metrics
         return self._counted[architecture]
 
-    @cached_property
-    def _strategy_maker(self) -> Callable[..., Any]:
-        own = self.given.strategy
-        made = load("strategy", self.strategy_name, STRATEGIES) if isinstance(own, str) else own
-        if not callable(made):
-            raise InvalidSettings(
-                f"strategy {self.strategy_name!r} is a {type(made).__name__}; give a class, or a "
-                "function that makes a strategy of a space and a study"
-            )
-        return made
+    @property
+    def main_study(self) -> Study:
+        """The search itself."""
+        settings = self.settings
+        trials = self.shared.derived if self.shared and self.derives else settings.trials
+        return self.study("", budget=Budget(trials, self.plan.search_seconds), seed=settings.seed)
 
     def study(self, part: str, *, budget: Budget, seed: int, constrained: bool = True) -> Study:
         """One of the studies that make up this search: "" is the search itself."""

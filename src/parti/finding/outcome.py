@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import statistics
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from parti.deploy.model import DeployedModel
 from parti.evaluators.complexity import complexity
 from parti.evaluators.latency import measure_latency
 from parti.evaluators.trained import load_trained, predict
+from parti.finding.described import described_supernet, written
 from parti.finding.desk import Desk
 from parti.finding.stages import Contender, Searched
+from parti.finding.strategy import strategy_arguments, strategy_name
+from parti.reports.formats import opened
 from parti.tasks.classification import accuracy, report
 from parti.tasks.summary import summary
 from parti.tasks.values import TestData
@@ -53,7 +57,7 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
     winner = _described(desk, searched.winner, test)
     winner["trial"] = searched.finalists[0][0].number
     baselines = [_described(desk, contender, test) for contender in searched.baselines]
-    files = _export(desk, searched.winner, winner, test)
+    files = _export(desk, searched, winner, test)
     costs = _cost(desk, searched)
     return {
         "study": desk.name,
@@ -62,9 +66,11 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
         "started": started,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": _data(desk),
-        "space": described_space(desk),
-        "strategy": {"name": desk.strategy_name, "arguments": desk.strategy_arguments},
+        "space": {**described_space(desk), "arguments": {**desk.shape, **desk.sizes}},
+        "strategy": {"name": strategy_name(desk), "arguments": _plain(strategy_arguments(desk))},
         "recipe": _recipe(desk, searched),
+        "supernet": described_supernet(desk, searched),
+        "test_openings": searched.openings,
         "objectives": [{"metric": o.metric, "goal": o.goal} for o in searched.study.objectives],
         "constraints": [str(constraint) for constraint in searched.study.constraints],
         "budget": {"trials": desk.settings.trials, "seconds": desk.settings.seconds},
@@ -104,6 +110,7 @@ def _described(desk: Desk, contender: Contender, test: TestData) -> dict[str, An
         "trials": contender.trials,
         "architecture": dict(contender.architecture),
         "fingerprint": contender.architecture.fingerprint,
+        "genotype": written(contender.space, contender.architecture),
         "val_accuracy": trial.metrics["val_accuracy"],
         "test_accuracy": metrics["accuracy"],
         "test_accuracies": accuracies,
@@ -142,15 +149,16 @@ def _deployed(desk: Desk, network: Any) -> DeployedModel:
 
 
 def _export(
-    desk: Desk, contender: Contender, winner: dict[str, Any], test: TestData
+    desk: Desk, searched: Searched, winner: dict[str, Any], test: TestData
 ) -> dict[str, str]:
     """Write the model's folder; the accuracy reported is measured again on its ONNX file."""
     import torch
 
+    contender = searched.winner
     _, place = contender.shipped
     model = _deployed(desk, load_trained(contender.space, contender.architecture, place))
     folder = desk.folder / "model"
-    conditions = f"test split, n = {len(test.labels)}, opened once"
+    conditions = f"test split, n = {len(test.labels)}, {opened(searched.openings)}"
     export(
         model,
         folder,
@@ -243,13 +251,18 @@ def rounded(number: int) -> str:
 
 
 def _recipe(desk: Desk, searched: Searched) -> dict[str, Any]:
-    recipe = desk.recipe(desk.seen, searched.finals.epochs)
+    recipe = searched.recipe
     shown = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
     return {
         **shown,
         "epochs_of_a_trial": desk.plan.epochs,
         "images_of_a_trial": desk.plan.images,
     }
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as JSON values: of a function its name."""
+    return {name: getattr(value, "__name__", value) for name, value in arguments.items()}
 
 
 def _finalist(found: Trial, trained: Trial) -> dict[str, Any]:
@@ -278,15 +291,17 @@ def _cost(desk: Desk, searched: Searched) -> dict[str, Any]:
     trials = searched.trials
     finals = desk.spent(*desk.parts("final-"))
     search_seconds, random_seconds = desk.spent(""), desk.spent("random")
+    supernet_seconds = desk.spent("supernet", "agreement")
     states = [trial.state for trial in trials]
     return {
         "trials": len(trials) - states.count(State.REJECTED),
         "failed": states.count(State.FAILED),
         "rejected": states.count(State.REJECTED),
+        **({"supernet_seconds": supernet_seconds} if supernet_seconds else {}),
         "search_seconds": search_seconds,
         "baseline_seconds": random_seconds,
         "final_seconds": finals,
-        "total_seconds": search_seconds + random_seconds + finals,
+        "total_seconds": supernet_seconds + search_seconds + random_seconds + finals,
         "hardware": hardware(desk.workers),
     }
 

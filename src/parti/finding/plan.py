@@ -22,11 +22,18 @@ if TYPE_CHECKING:
     from parti.evaluators.recipe import Recipe
     from parti.tasks.values import SearchData
 
-__all__ = ["Finals", "Plan", "plan_finals", "plan_search", "population", "seconds_per_image"]
+__all__ = [
+    "Finals",
+    "Plan",
+    "plan_finals",
+    "plan_search",
+    "population",
+    "seconds_per_image",
+    "shares",
+]
 
-SEARCH_SHARE, BASELINE_SHARE = 0.36, 0.26
-"""Shares of a time budget for the search and for random search; the rest trains the finalists."""
-
+INHERITED_TRIALS = 150
+"""With inherited weights a trial takes a moment: there are at least so many, if time allows."""
 
 IMAGES_PER_TRIAL, IMAGES_PER_FINAL = 100_000, 1_000_000
 """Images that are seen in a trial, and in a final training, in whole epochs, if time allows."""
@@ -42,6 +49,33 @@ FEWEST_IMAGES = 1_000
 
 SECONDS_FOR_THE_REST = 20.0
 """Time kept free for testing, export and report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Shares of a time budget; what they leave trains the finalists.
+
+    Args:
+        supernet: for its training.
+        search: for the search.
+        baseline: for random search, at most.
+    """
+
+    supernet: float
+    search: float
+    baseline: float
+
+
+def shares(settings: Settings) -> Shares:
+    """Return how the time is shared among the stages.
+
+    Random search may take as long as supernet and search together.
+    """
+    if settings.supernet_of is not None:
+        return Shares(0.0, 0.6, 0.0)
+    if settings.recipe is not None:
+        return Shares(0.26, 0.08, 0.34) if settings.baselines else Shares(0.5, 0.14, 0.0)
+    return Shares(0.0, 0.36, 0.26) if settings.rival else Shares(0.0, 0.62, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +134,24 @@ def plan_search(
     if (kept := read_json(file)) is not None:
         return Plan(**kept)
     epochs = settings.epochs or max(1, min(MOST_TRIAL_EPOCHS, round(IMAGES_PER_TRIAL / images)))
-    trials, share = settings.trials or wanted_trials(settings.seconds or 0.0), 1.0
+    usual, share = wanted_trials(settings.seconds or 0.0), 1.0
+    trials = settings.trials or (usual if settings.recipe is None else INHERITED_TRIALS)
     plan = Plan(epochs, images, population(trials), None, None)
     if settings.seconds is not None:
-        baselines = settings.baselines and settings.strategy != "random"
-        search = settings.seconds * (SEARCH_SHARE if baselines else SEARCH_SHARE + BASELINE_SHARE)
+        share_of = shares(settings)
         if settings.epochs is None:
-            affordable = search * workers / trials / (seconds_per_image() * images)
+            # With a recipe it is random search whose trials are trained.
+            trained = trials if settings.recipe is None else usual
+            longest = settings.seconds * max(share_of.search, share_of.baseline)
+            affordable = longest * workers / trained / (seconds_per_image() * images)
             epochs = max(1, min(epochs, int(affordable)))
             share = min(1.0, affordable / epochs)
         plan = replace(
             plan,
             epochs=epochs,
             images=max(min(images, FEWEST_IMAGES), round(images * share)),
-            search_seconds=search,
-            baseline_seconds=settings.seconds * BASELINE_SHARE if baselines else None,
+            search_seconds=settings.seconds * share_of.search,
+            baseline_seconds=settings.seconds * share_of.baseline or None,
         )
     write_json(file, asdict(plan))
     return plan
@@ -148,7 +185,7 @@ def plan_finals(
     epochs = wanted
     if left is not None and settings.final_epochs is None:
         left = max(0.0, left - SECONDS_FOR_THE_REST)
-        searches = 2 if settings.baselines and settings.strategy != "random" else 1
+        searches = 2 if settings.rival else 1
         winner = epoch_seconds[0]
         for finalists, seeds in _ambitions(settings):
             each = sum(epoch_seconds[:finalists]) + (seeds - 1) * winner

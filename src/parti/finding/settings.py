@@ -7,7 +7,7 @@ import math
 import re
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -30,7 +30,11 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):
-    """Everything that decides the result of `parti search`."""
+    """Everything that decides the result of `parti search`.
+
+    With a `recipe`, a supernet is trained for `supernet_epochs` before the search; with
+    `supernet_of`, the one of another study is taken, as `parti specialize` does.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
@@ -42,6 +46,9 @@ class Settings(BaseModel):
     at_least: dict[str, float] = {}
     space: str = "auto"
     strategy: str = "auto"
+    recipe: str | None = None
+    supernet_epochs: Count | None = None
+    supernet_of: str | None = None
     epochs: Count | None = None
     final_epochs: Count | None = None
     finalists: Count | None = None
@@ -74,6 +81,17 @@ class Settings(BaseModel):
             return {**given, "seconds": DEFAULT_SECONDS}
         return given
 
+    @model_validator(mode="after")
+    def _supernet_needs_a_recipe(self) -> Self:
+        if self.recipe is None and (self.supernet_epochs or self.supernet_of):
+            raise ValueError("a supernet needs a recipe; name one, as --recipe single-path")
+        return self
+
+    @property
+    def rival(self) -> bool:
+        """Whether a random search of the same cost stands beside the search."""
+        return self.baselines and not (self.recipe is None and self.strategy == "random")
+
     @property
     def study_objectives(self) -> tuple[Objective, ...]:
         """The objectives as the core knows them."""
@@ -95,7 +113,8 @@ class Settings(BaseModel):
     def name(self) -> str:
         """A name for the study that is equal for equal settings: `digits-3f2a90`."""
         text = json.dumps(self.model_dump(), sort_keys=True)
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.data.removeprefix("hf:")).stem).strip("-")
+        origin = self.supernet_of or Path(self.data.removeprefix("hf:")).stem
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", origin).strip("-")
         return f"{stem or 'study'}-{blake2b(text.encode(), digest_size=3).hexdigest()}"
 
 

@@ -1,4 +1,7 @@
-"""The stages of a search, each of which goes on where it was: search, baseline, final training."""
+"""The stages of a search, each of which goes on where it was.
+
+A supernet, if there is one; search; baseline; final training.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,17 @@ from parti.core.study import Budget, Study, pareto_front
 from parti.core.trial import Proposal, State, Trial
 from parti.core.walks import sample
 from parti.evaluators.complexity import complexity
+from parti.evaluators.recipe import Recipe
 from parti.evaluators.wrappers import Remembered, Routed
 from parti.finding.desk import Desk
 from parti.finding.errors import NothingFound
-from parti.finding.plan import Finals, plan_finals
+from parti.finding.plan import FINALISTS, Finals, plan_finals, seconds_per_image
+from parti.finding.strategy import make_strategy, strategy_name
+from parti.finding.supernet_stages import measure_agreement, train_supernet
 from parti.strategies.listed import Listed
 from parti.strategies.random_search import RandomSearch
 
-__all__ = ["Contender", "Searched", "run_stages"]
+__all__ = ["Contender", "Searched", "best_first", "epoch_seconds", "run_stages", "search_stage"]
 
 
 @dataclass
@@ -57,27 +63,36 @@ class Searched:
     trials: list[Trial]
     random_trials: list[Trial]
     finals: Finals
+    recipe: Recipe
+    """How the finalists were trained."""
     finalists: list[tuple[Trial, Trial]]
     """Each finalist's trial in the search, and its training in full, best first."""
     winner: Contender
     baselines: list[Contender]
+    agreement: list[Trial] = field(default_factory=list)
+    """What random search has trained, measured again with the weights of the supernet."""
+    openings: int = 1
+    """How often the test split has been opened, this time included."""
 
 
 def run_stages(desk: Desk) -> Searched:
-    """Search, search at random, and train the finalists in full.
+    """Train a supernet if there is to be one, search, search at random, train finalists in full.
 
     Raises:
         InvalidStudy: the constraints cannot be met.
-        NothingFound: no trial, or no finalist, could be trained; the message says why.
+        NothingFound: no supernet, trial or finalist could be trained; the message says why.
     """
-    study, trials = _search(desk)
+    if desk.shared is not None:
+        train_supernet(desk, desk.shared)
+    study, trials = search_stage(desk)
     random_trials = _random_search(desk, _trained_count(trials))
+    agreement = measure_agreement(desk, desk.shared, random_trials) if desk.shared else []
     finals = _plan_finals(desk, study, trials, random_trials)
     desk.watcher.stage(
         f"training {finals.finalists} finalists of each search for {finals.epochs} epochs"
     )
-    candidates = _best_first(study, trials)[: finals.finalists]
-    rivals = _best_first(study, random_trials)[: finals.finalists]
+    candidates = best_first(study, trials)[: finals.finalists]
+    rivals = best_first(study, random_trials)[: finals.finalists]
     found = list(dict.fromkeys(t.architecture for t in [*candidates, *rivals]))
     fixed = [_only_member(desk.fixed)] if desk.settings.baselines else []
     trained = _train_in_full(desk, 0, found, fixed, finals)
@@ -110,13 +125,15 @@ def run_stages(desk: Desk) -> Searched:
         trials=trials,
         random_trials=random_trials,
         finals=finals,
+        recipe=desk.recipe(desk.seen, finals.epochs),
         finalists=[(trial, trained[trial.architecture][0]) for trial in ranked],
         winner=winner,
         baselines=contenders[1:],
+        agreement=agreement,
     )
 
 
-def _best_first(study: Study, trials: Iterable[Trial]) -> list[Trial]:
+def best_first(study: Study, trials: Iterable[Trial]) -> list[Trial]:
     """Feasible trials, best validation accuracy first; with several objectives, the front first."""
     done = [t for t in trials if study.feasible(t)]
     front = {t.number for t in pareto_front(study, done)} if len(study.objectives) > 1 else set()
@@ -126,55 +143,78 @@ def _best_first(study: Study, trials: Iterable[Trial]) -> list[Trial]:
     return list({t.architecture: t for t in reversed(ranked)}.values())[::-1]
 
 
-def _search(desk: Desk) -> tuple[Study, list[Trial]]:
-    plan, settings = desk.plan, desk.settings
-    budget = Budget(settings.trials, plan.search_seconds)
-    study = desk.study("", budget=budget, seed=settings.seed)
-    desk.watcher.stage(f"searching with {desk.strategy_name}")
-    trials = desk.run(
-        study, desk.strategy(study), desk.evaluator(desk.space, plan.epochs, plan.images)
-    )
-    if not any(study.feasible(trial) for trial in trials):
-        reasons = sorted({t.error for t in trials if t.error}) or ["there was no time for a trial"]
-        raise NothingFound(f"no trial of {len(trials)} gave a usable network: {reasons[0]}")
-    return study, trials
+def search_stage(desk: Desk) -> tuple[Study, list[Trial]]:
+    """Search, by the strategy and the evaluator that were asked for.
+
+    Raises:
+        NothingFound: nothing usable was found.
+    """
+    study = desk.main_study
+    how = " with inherited weights" if desk.inherits else ""
+    if desk.shared is not None and desk.derives:
+        desk.watcher.stage(f"comparing the {desk.shared.derived} strongest architectures{how}")
+    else:
+        desk.watcher.stage(f"searching with {strategy_name(desk)}{how}")
+    found = desk.run(study, make_strategy(desk, study), desk.search_evaluator())
+    if not any(study.feasible(trial) for trial in found):
+        reasons = sorted({t.error for t in found if t.error}) or ["there was no time for a trial"]
+        raise NothingFound(f"no trial of {len(found)} gave a usable network: {reasons[0]}")
+    return study, found
 
 
 def _random_search(desk: Desk, trials: int) -> list[Trial]:
-    """Search at random with the same budget; what the search has trained is not trained again."""
-    if not desk.settings.baselines or desk.strategy_name == "random":
+    """Search at random at the same cost; what the search has trained is not trained again.
+
+    The cost is counted in trials; where a supernet was trained, in seconds.
+    """
+    if not desk.settings.rival:
         return []
     plan = desk.plan
     budget = Budget(trials, plan.baseline_seconds)
+    if desk.shared is not None:
+        budget = Budget(seconds=desk.spent("supernet", ""))
     study = desk.study("random", budget=budget, seed=desk.settings.seed)
     evaluator = desk.evaluator(desk.space, plan.epochs, plan.images)
-    known, _ = desk.store.trials(desk.name)
+    if not desk.inherits:
+        known, _ = desk.store.trials(desk.name)
+        evaluator = Remembered(evaluator, known)
     desk.watcher.stage("baseline: random search")
-    return desk.run(study, RandomSearch(desk.space, study), Remembered(evaluator, known))
+    return desk.run(study, RandomSearch(desk.space, study), evaluator)
 
 
 def _plan_finals(
     desk: Desk, study: Study, trials: Sequence[Trial], random_trials: Sequence[Trial]
 ) -> Finals:
-    ranked = _best_first(study, [*trials, *random_trials])
-    scale = len(desk.seen.train_labels) / desk.plan.images / desk.plan.epochs
-    fixed = 0.0
-    if desk.settings.baselines:
-        network = desk.fixed.build(_only_member(desk.fixed))
-        macs = complexity(network, desk.seen.input_shape).macs
-        fixed = ranked[0].seconds * scale * macs / max(1.0, ranked[0].metrics["macs"])
-    left = None
+    ranked = best_first(study, trials if desk.inherits else [*trials, *random_trials])
+    left, each, fixed = None, list[float](), 0.0
     if desk.settings.seconds is not None:
-        left = desk.settings.seconds - desk.spent("", "random")
-    return plan_finals(
-        desk.settings,
-        len(desk.seen.train_labels),
-        left,
-        [trial.seconds * scale for trial in ranked[:10]],
-        fixed,
-        desk.workers,
-        desk.folder / "finals.json",
-    )
+        left = desk.settings.seconds - desk.spent("supernet", "", "random", "agreement")
+        each = epoch_seconds(desk, ranked)
+        if desk.settings.baselines:
+            network = desk.fixed.build(_only_member(desk.fixed))
+            macs = complexity(network, desk.seen.input_shape).macs
+            fixed = each[0] * macs / max(1.0, ranked[0].metrics["macs"])
+    images = len(desk.seen.train_labels)
+    file = desk.folder / "finals.json"
+    return plan_finals(desk.settings, images, left, each, fixed, desk.workers, file)
+
+
+def epoch_seconds(desk: Desk, ranked: Sequence[Trial]) -> list[float]:
+    """How long an epoch of all images takes for the best of the trials.
+
+    Args:
+        desk: what the search works with.
+        ranked: trials, best first; what they took tells, unless their weights were inherited.
+    """
+    images = len(desk.seen.train_labels)
+    if not desk.inherits:
+        scale = images / desk.plan.images / desk.plan.epochs
+        return [trial.seconds * scale for trial in ranked[:10]]
+    recipe = desk.recipe(desk.seen, 1)
+    networks = (desk.space.build(trial.architecture) for trial in ranked[:FINALISTS])
+    return [
+        images * seconds_per_image(network, desk.seen, recipe, desk.threads) for network in networks
+    ]
 
 
 Trained = dict[Architecture, tuple[Trial, Path]]

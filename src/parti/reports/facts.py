@@ -92,6 +92,11 @@ class Facts:
         """Whether nothing more is to come."""
         return bool(self.get("status") == "done")
 
+    @property
+    def inherits(self) -> bool:
+        """Whether the search measured networks with weights of a supernet, without training."""
+        return bool(self.get("supernet", "inherits"))
+
     @cached_property
     def classes(self) -> list[str]:
         """Names of the classes; empty when the task has none."""

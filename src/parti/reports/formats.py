@@ -182,3 +182,15 @@ def limit(name: str, words: str, value: float) -> str:
     if name in _COUNTED:
         return f"{words} {metric(name, value)} {label(name)}"
     return f"{label(name)} {words} {metric(name, value)}"
+
+
+def opened(times: Any) -> str:
+    """Return how often the test split has been opened: "opened once", "opened for the 2nd time".
+
+    The first time ends a search; later ones are for further networks of its supernet.
+    """
+    number = int(finite(times) or 1)
+    if number <= 1:
+        return "opened once"
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10)
+    return f"opened for the {number}{ending or 'th'} time"

@@ -98,6 +98,13 @@ def _done(facts: Facts) -> str:
     if not (ended := s.done + s.failed):
         return f"parti has not trained a network yet{_aside(s)}."
     where = f" on {hardware}" if hardware else ""
+    if facts.inherits:
+        trained = finite(facts.get("supernet", "seconds"))
+        before = f"trained a supernet in {duration(trained)} and " if trained else ""
+        return (
+            f"parti {before}measured {plural(ended, 'network')} with its weights in "
+            f"{duration(spent)}{where}{_aside(s)}."
+        )
     return f"parti trained {plural(ended, 'network')} in {duration(spent)}{where}{_aside(s)}."
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from parti.reports.blocks import blocks
 from parti.reports.charts import Charts
+from parti.reports.conditions import conditions_section
 from parti.reports.diagram import graph
 from parti.reports.facts import Facts, records
 from parti.reports.figures_model import balance_figure, confusion_figure, curve_figures
@@ -18,14 +19,13 @@ from parti.reports.formats import (
     finite,
     goal,
     label,
-    mean_spread,
     metric,
-    moment,
     percent,
     plural,
     shape,
 )
 from parti.reports.markup import Html, join, tag
+from parti.reports.supernet import supernet_section
 from parti.reports.tables import (
     baselines_table,
     classes_table,
@@ -46,12 +46,13 @@ def sections(facts: Facts, charts: Charts) -> Iterator[Section]:
     written = (
         ("asked", "What was asked", _asked(facts)),
         ("data", "Data", _data(facts, charts)),
+        ("supernet", "The supernet", supernet_section(facts, charts)),
         ("search", "Search", _search(facts, charts)),
         ("winner", "The winner", _winner(facts)),
         ("training", "Training", _training(facts, charts)),
         ("test", "Test", _test(facts, charts)),
         ("baselines", "Baselines", _baselines(facts)),
-        ("conditions", "Conditions of every number", _conditions(facts)),
+        ("conditions", "Conditions of every number", conditions_section(facts)),
         ("reproduce", "Reproduce it", _reproduce(facts)),
     )
     for anchor, heading, body in written:
@@ -223,6 +224,7 @@ def _winner(facts: Facts) -> Html | None:
         pairs(
             [
                 ("Fingerprint", tag("code", str(best.get("fingerprint", "")))),
+                ("Genotype", tag("code", str(best["genotype"])) if best.get("genotype") else None),
                 ("Parameters", count(best["params"]) if "params" in best else None),
                 ("MACs", f"{count(best['macs'])} per sample" if "macs" in best else None),
                 ("Computation", spent or None),
@@ -319,54 +321,6 @@ def _baselines(facts: Facts) -> Html | None:
     return join(
         tag("p", "What the search must beat: other networks under the same conditions."),
         baselines_table(facts),
-    )
-
-
-def _conditions(facts: Facts) -> Html:
-    best, cost = facts.best, facts.get("cost") or {}
-    test = None
-    if finite(best.get("test_accuracy")) is not None:
-        seeds = facts.rivals[0].seeds
-        over = f"; over {len(seeds)} seeds {mean_spread(seeds)}" if len(seeds) > 1 else ""
-        test = (
-            f"test split, n = {count(facts.tested)}{over}; the split was opened once, after the "
-            "search. Intervals: Wilson's, 95 %. ± is the standard deviation over seeds."
-        )
-    times = [
-        f"{words} {duration(cost[key])}"
-        for key, words in (
-            ("search_seconds", "search"),
-            ("final_seconds", "final training"),
-            ("baseline_seconds", "baselines"),
-            ("total_seconds", "total"),
-        )
-        if finite(cost.get(key)) is not None
-    ]
-    hardware = str(cost.get("hardware") or "hardware not recorded")
-    versions = facts.get("versions") or {}
-    when = [moment(facts.get(key)) for key in ("started", "finished") if facts.get(key)]
-    return pairs(
-        [
-            ("Test accuracy", test),
-            (
-                "Search accuracy",
-                "validation split; it was used to choose, so it flatters what was chosen."
-                if facts.trials
-                else None,
-            ),
-            (
-                "Latency",
-                str(best["latency_conditions"]) if best.get("latency_conditions") else None,
-            ),
-            (
-                "Latency, 95th percentile",
-                metric("latency_ms", best["latency_p95_ms"]) if "latency_p95_ms" in best else None,
-            ),
-            ("MACs", "multiply-accumulates for one sample; FLOPs are twice that."),
-            ("Cost", f"{', '.join(times)}; {hardware}" if times else None),
-            ("When", " to ".join(when) or None),
-            ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items()) or None),
-        ]
     )
 
 

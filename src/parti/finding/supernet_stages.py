@@ -1,0 +1,76 @@
+"""The stages that only a search with a supernet has: training it, and seeing how well it ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from parti.core.architecture import Architecture
+from parti.core.study import Budget, Objective
+from parti.core.trial import Proposal, State, Trial
+from parti.finding.errors import NothingFound
+from parti.finding.supernet_plan import FEWEST_SEEN
+from parti.strategies.listed import Listed
+
+if TYPE_CHECKING:
+    from parti.finding.desk import Desk
+    from parti.finding.sharing import Sharing
+
+__all__ = ["measure_agreement", "supernet_in_words", "train_supernet"]
+
+ACCURACY = (Objective("val_accuracy", "max"),)
+
+AGREEMENT_SHARE = 0.03
+"""Share of a time budget for measuring random search's networks with inherited weights."""
+
+
+def train_supernet(desk: Desk, shared: Sharing) -> Trial:
+    """Train the supernet, as the one trial of a study of its own.
+
+    Raises:
+        NothingFound: it could not be trained; the message says why.
+    """
+    desk.store.create(desk.main_study)  # so that it can be resumed by name from now on
+    seed = desk.settings.seed
+    study = desk.study("supernet", budget=Budget(trials=1), seed=seed, constrained=False)
+    desk.watcher.stage(f"training the supernet: {supernet_in_words(shared)}")
+    if (seen := shared.plan.epochs * shared.plan.images) < FEWEST_SEEN:
+        desk.watcher.say(
+            f"the supernet will see {seen:,} images only, too few for its weights to tell good "
+            "networks from bad ones; give it a larger --budget or more --supernet-epochs"
+        )
+    only = Proposal(Architecture({"supernet": shared.recipe.name}))
+    (trial,) = desk.run(replace(study, objectives=ACCURACY), Listed([only]), shared.training())
+    if trial.state is not State.DONE:
+        raise NothingFound(f"the supernet could not be trained: {trial.error}")
+    return trial
+
+
+def measure_agreement(desk: Desk, shared: Sharing, trained: Sequence[Trial]) -> list[Trial]:
+    """Measure what was trained by itself with the weights of the supernet, too.
+
+    Args:
+        desk: what the search works with.
+        shared: whose weights are inherited.
+        trained: trials of networks that were trained one by one.
+    """
+    done = [trial.architecture for trial in trained if trial.state is State.DONE]
+    if len(done) < 2:
+        return []
+    seconds = desk.settings.seconds
+    budget = Budget(seconds=None if seconds is None else AGREEMENT_SHARE * seconds)
+    study = desk.study("agreement", budget=budget, seed=desk.settings.seed, constrained=False)
+    desk.watcher.stage(f"measuring {len(done)} networks of random search with inherited weights")
+    proposals = [Proposal(architecture) for architecture in dict.fromkeys(done)]
+    return desk.run(replace(study, objectives=ACCURACY), Listed(proposals), shared.inherited())
+
+
+def supernet_in_words(shared: Sharing) -> str:
+    """What is shared, how, and for how long, in a line."""
+    plan = shared.plan
+    sizes = "".join(f", {name} {value}" for name, value in shared.recipe.sizes.items())
+    return (
+        f"{shared.recipe.name}, {plan.epochs} epoch(s) of {plan.images:,} images in batches of "
+        f"{shared.recipe.training.batch_size}{sizes}"
+    )

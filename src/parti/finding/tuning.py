@@ -1,0 +1,132 @@
+"""Another network from a supernet that was trained before: searched, and tuned briefly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parti.core.errors import InvalidSettings
+from parti.core.study import Budget
+from parti.core.trial import Proposal, State, Trial
+from parti.evaluators.recipe import Recipe, default_recipe
+from parti.evaluators.training import Training
+from parti.finding.errors import NothingFound
+from parti.finding.files import read_json, write_json
+from parti.finding.plan import FINALISTS, SECONDS_FOR_THE_REST, Finals
+from parti.finding.sharing import Extracted, Sharing
+from parti.finding.stages import Contender, Searched, best_first, epoch_seconds, search_stage
+from parti.strategies.listed import Listed
+
+if TYPE_CHECKING:
+    from parti.finding.desk import Desk
+
+__all__ = ["run_specialized"]
+
+TUNED_IMAGES, MOST_TUNED_EPOCHS = 20_000, 10
+"""A network is tuned on so many images, in whole epochs, and not in more epochs than these."""
+
+TUNED_LR = 0.1
+"""Share of the usual learning rate at which inherited weights are tuned."""
+
+PART = "final-tuned"
+
+
+def run_specialized(desk: Desk) -> Searched:
+    """Search with the weights of another study's supernet, and tune the best networks.
+
+    Raises:
+        InvalidSettings: networks cannot be taken out of this supernet.
+        InvalidStudy: the constraints cannot be met.
+        NothingFound: no network keeps to the limits, or none could be tuned.
+    """
+    shared = desk.shared
+    assert shared is not None  # Settings see to it
+    if not shared.extractable:
+        raise InvalidSettings(
+            f"the supernet of {desk.settings.supernet_of!r} was relaxed by recipe "
+            f"{shared.recipe.name!r} for gradients, so that no plain network can be taken out of "
+            "it; search with a recipe that samples paths, as single-path or once-for-all"
+        )
+    study, trials = search_stage(desk)
+    ranked = best_first(study, trials)
+    plan = _plan_tuning(desk, ranked)
+    finalists = ranked[: plan.finalists]
+    desk.watcher.stage(f"tuning {len(finalists)} networks for {plan.epochs} epoch(s)")
+    tuned = _tune(desk, shared, finalists, plan)
+    if not tuned:
+        raise NothingFound("none of the best networks could be tuned")
+    winner = Contender("winner", "search", desk.space, tuned[0][0].architecture)
+    winner.trained = [(tuned[0][1], tuned[0][2])]
+    winner.trials = sum(trial.state is not State.REJECTED for trial in trials)
+    return Searched(
+        study=study,
+        trials=trials,
+        random_trials=[],
+        finals=plan,
+        recipe=_tuning_recipe(desk, plan.epochs),
+        finalists=[(found, trial) for found, trial, _ in tuned],
+        winner=winner,
+        baselines=[],
+        openings=_openings(desk),
+    )
+
+
+def _tuning_recipe(desk: Desk, epochs: int) -> Recipe:
+    """How inherited weights are tuned: as ever, at a lower learning rate."""
+    recipe = default_recipe(desk.seen, epochs)
+    return replace(recipe, lr=TUNED_LR * recipe.lr)
+
+
+def _plan_tuning(desk: Desk, ranked: list[Trial]) -> Finals:
+    """How many networks are tuned for how long; a plan that was made before is kept."""
+    file = desk.folder / "finals.json"
+    if (kept := read_json(file)) is not None:
+        return Finals(**kept)
+    settings = desk.settings
+    usual = max(1, min(MOST_TUNED_EPOCHS, round(TUNED_IMAGES / len(desk.seen.train_labels))))
+    epochs, finalists = settings.final_epochs or usual, settings.finalists or FINALISTS
+    if settings.seconds is not None and settings.final_epochs is None:
+        left = settings.seconds - desk.spent("") - SECONDS_FOR_THE_REST
+        each = epoch_seconds(desk, ranked)
+        while finalists > 1 and left < epochs * sum(each[:finalists]):
+            finalists -= 1
+        epochs = max(1, min(epochs, int(left / sum(each[:finalists]))))
+    plan = Finals(finalists, 1, epochs, 0)
+    write_json(file, asdict(plan))
+    return plan
+
+
+def _tune(
+    desk: Desk, shared: Sharing, finalists: list[Trial], plan: Finals
+) -> list[tuple[Trial, Trial, Path]]:
+    """Train the finalists from their inherited weights: (found, tuned, folder), best first."""
+    study = desk.study(PART, budget=Budget(), seed=desk.settings.seed, constrained=False)
+    training = Training(
+        Extracted(shared.load),
+        desk.seen,
+        _tuning_recipe(desk, plan.epochs),
+        device=desk.settings.device,
+        threads=desk.threads,
+    )
+    proposals = [Proposal(trial.architecture) for trial in finalists]
+    trials = desk.run(study, Listed(proposals), desk.staged(desk.space, training))
+    by_architecture = {trial.architecture: trial for trial in finalists}
+    done = [
+        (by_architecture[trial.architecture], trial, desk.trial_folder(study, trial))
+        for trial in trials
+        if trial.state is State.DONE
+    ]
+    return sorted(done, key=lambda item: -item[1].metrics["val_accuracy"])
+
+
+def _openings(desk: Desk) -> int:
+    """How often the test split has been opened with this one: its owner, and its other networks."""
+    owner = desk.settings.supernet_of
+    others = sum(
+        desk.store.study(name).settings.get("supernet_of") == owner
+        and (desk.folder.parent / name / "result.json").exists()
+        for name in desk.store.studies()
+        if "/" not in name and name != desk.name
+    )
+    return 2 + others
