@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test test-all check format bench bench-strategies leaderboard docs clean
+.PHONY: install demo test test-all check format bench bench-strategies bench-supernet leaderboard \
+	docs clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -41,6 +42,10 @@ bench: $(STAMP)
 bench-strategies: $(STAMP)
 	$(BIN)/python -m benchmarks.bench_strategies
 	$(BIN)/python -m benchmarks.bench_faithful --seeds 200
+
+# A step of DARTS' search network, beside a straightforward one: time, memory, equal losses.
+bench-supernet: $(STAMP)
+	$(BIN)/python -m benchmarks.bench_supernet
 
 # The same with more seeds and problems, into docs/leaderboard.md: an hour; it goes on where it was
 # stopped. Peers are in it where they are installed.

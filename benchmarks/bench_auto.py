@@ -4,7 +4,8 @@
 
 In oracle mode. Of the accuracies: the median number of evaluations to the best architecture. Of the
 accuracy under attack, and of landscapes, which draw no graphs and have no scores: the mean regret
-after all evaluations, in percentage points. Parts are left out by replacing what they are made of while a search runs.
+after all evaluations, in percentage points. Parts are left out by replacing what they are made of
+while a search runs.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def last_line(done: subprocess.CompletedProcess[str]) -> dict:
 
 SEARCH = [
     "search", "digits", "--trials", "6", *QUICK, "--seeds", "2", "--max", "params=4k",
-    "--study", "small", "--store", "sqlite:///kept.db", "--seed", "3", "--json",
+    "--strategy", "evolution", "--study", "small", "--store", "sqlite:///kept.db", "--seed", "3",
+    "--json",
 ]  # fmt: skip
 STORE = ["--store", "sqlite:///kept.db"]
 

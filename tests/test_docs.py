@@ -97,7 +97,8 @@ def test_the_reference_has_every_public_name() -> None:
 def test_public_names_are_exactly_these() -> None:
     expected = """
         Architecture Budget Choice Constraint Job Joint Measurement Objective Proposal State Study
-        Trial __version__ architectures best canonical choices choose crossover distance find mutate
-        neighbours one_of pareto_front repeat sample scope search size some_of space validate
+        Trial __version__ activate architectures best canonical choices choose computed crossover
+        derive distance extract find mix mutate neighbours one_of pareto_front repeat sample scope
+        search select size some_of space supernet validate
     """
     assert sorted(parti.__all__) == expected.split()

@@ -46,8 +46,8 @@ def find_file(relative: str, folder: Path | str | None = None) -> Path:
             return place
     looked = ", ".join(str(place) for place in places[::2])
     raise InvalidData(
-        f"there is no {relative} (looked for {looked}); give the folder that holds it (--tables), or "
-        "set PARTI_TABLES to it. Where each benchmark's files come from is in "
+        f"there is no {relative} (looked for {looked}); give the folder that holds it (--tables), "
+        "or set PARTI_TABLES to it. Where each benchmark's files come from is in "
         "docs/how-to/tabular-benchmarks.md; problems named synthetic/... need none"
     )
 
