@@ -82,8 +82,8 @@ def strategy_arguments(desk: Desk) -> dict[str, Any]:
 
     An evolution gets a population that the trials are enough for, with a quarter of it in a
     tournament, as in the paper; a strategy of several fidelities trains from a ninth of the
-    epochs planned for a trial up to all of them. `auto` is told what its first networks cost, unless
-    time is what is limited: large networks, which it would then begin with, take most of it.
+    epochs planned for a trial up to all of them. `auto` is told what its first networks cost,
+    unless time is limited: large networks, which it would begin with, take most of it.
     """
     if desk.shared is not None and desk.derives:
         return {"k": desk.shared.derived}
