@@ -1,10 +1,12 @@
 """Speed of a first-order step of DARTS: parti's supernet against the straightforward network.
 
-All variants begin with the same weights and see the same batches of random images. First their
-losses over some steps are compared; then they are timed in turns, in one process, so that whatever
-else the machine does falls on all of them. A step updates the architecture parameters on one batch
-and the weights on another. Memory is the most that a process of its own takes for two steps (on a
-GPU: what torch allocates), beyond what it took before the first.
+All variants begin with the same weights and see the same batches of random images. They take their
+steps in turns, in one process, so that whatever else the machine does falls on all of them; times
+are medians, of the ratios too. A step updates the architecture parameters on one batch and the
+weights on another. Losses are compared at every step, from the same weights: left alone, rounding
+drives any two apart, even the plain network in two memory formats (docs/decisions). Memory is the
+most that a process of its own takes for two steps (on a GPU: what torch allocates), beyond what it
+took before.
 
     python -m benchmarks.bench_supernet [--batch 16] [--steps 20] [--device cpu] [--threads 2]
         [--variants plain,parti]
@@ -15,13 +17,14 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +41,6 @@ from parti.supernets.subnets import mix
 
 CLOSE = 1e-4
 """By how much losses may differ, in float32."""
-
-LEARNING_RATE = 0.001
-"""Of the weights. At DARTS' own 0.025 training from random images is so unsteady that rounding
-alone, such as that of another memory format, moves losses by 0.01 within ten steps."""
 
 SEPARABLE = (3, 3, 5, 5, 3, 5)
 """Kernels of an edge's separable convolutions."""
@@ -69,16 +68,25 @@ def shared(plain: SearchNetwork) -> Mixed:
             for module in cell.enter.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.weight = module.bias = None
+    mixed = Mixed(network, Relaxation(network))
+    copy_parameters(plain, mixed)
+    return mixed
+
+
+@torch.no_grad()
+def copy_parameters(plain: SearchNetwork, to: SearchNetwork | Mixed) -> None:
+    """Give a network the weights and architecture parameters of a plain one."""
+    if isinstance(to, SearchNetwork):
+        for own, given in zip(to.parameters(), plain.parameters(), strict=True):
+            own.copy_(given)
+        return
     alphas = {id(alpha) for alpha in plain.alphas.values()}
     weights = [weight for weight in plain.parameters() if id(weight) not in alphas]
-    with torch.no_grad():
-        for own, given in zip(network.network.parameters(), weights, strict=True):
-            own.copy_(given)
-        relaxation = Relaxation(network)
-        rows = torch.cat(list(plain.alphas.values()))
-        for alpha, row in zip(relaxation.alphas.values(), rows, strict=True):
-            alpha.copy_(row.roll(-1))  # `none` comes last here
-    return Mixed(network, relaxation)
+    for own, given in zip(to.supernet.network.parameters(), weights, strict=True):
+        own.copy_(given)
+    rows = torch.cat(list(plain.alphas.values()))
+    for alpha, row in zip(to.relaxation.alphas.values(), rows, strict=True):
+        alpha.copy_(row.roll(-1))  # `none` comes last here
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,14 @@ class Variant:
     channels_last: bool = False
 
     def trainer(self, plain: SearchNetwork, device: str) -> FirstOrder:
-        network: nn.Module = shared(plain) if self.parti else copy.deepcopy(plain)
-        if self.fused:
+        network = shared(plain) if self.parti else copy.deepcopy(plain)
+        if isinstance(network, Mixed) and self.fused:
             fuse(network.supernet)
         if self.channels_last:
             network = network.to(memory_format=torch.channels_last)
         network = network.to(device)
-        held = network.relaxation.alphas if self.parti else network.alphas
-        return FirstOrder(network, held.values(), freeze=self.parti, lr=LEARNING_RATE)
+        held = network.relaxation.alphas if isinstance(network, Mixed) else network.alphas
+        return FirstOrder(network, held.values(), freeze=self.parti)
 
 
 VARIANTS = {
@@ -204,31 +212,61 @@ def memory(name: str, options: argparse.Namespace) -> str:
 def print_memory(name: str, batch: int) -> None:
     """What `memory` runs in a process of its own."""
     side = Side(name, SearchNetwork(), "cpu")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     for number in range(2):
         side.step(number, batch)
-    print(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f}")
+    print(f"{(peak() - before) / 1024:.0f}")
 
 
-def compare(sides: Sequence[Side], steps: int, batch: int) -> dict[str, float]:
-    """Largest difference of the losses from those of the first side."""
-    apart = dict.fromkeys((side.name for side in sides), 0.0)
+def peak() -> int:
+    """Most kilobytes that this process has had; `getrusage` would begin with its parent's."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) if found else 0
+
+
+@dataclass
+class Steps:
+    """What the steps of a variant took, and gave.
+
+    Args:
+        seconds: by the clock, of each step.
+        processor: seconds of this process's threads.
+        losses: two of each step.
+    """
+
+    seconds: list[float]
+    processor: list[float]
+    losses: list[Tensor]
+
+    def apart(self, other: Steps) -> float:
+        """Largest difference of losses."""
+        return float((torch.stack(self.losses) - torch.stack(other.losses)).abs().max())
+
+
+def take(sides: Sequence[Side], steps: int, batch: int) -> dict[str, Steps]:
+    """Let variants take their steps in turns, each from the weights that the first has."""
+    taken = {side.name: Steps([], [], []) for side in sides}
     for number in range(steps):
-        losses = [side.step(number, batch)[1] for side in sides]
-        for side, found in zip(sides, losses, strict=True):
-            apart[side.name] = max(apart[side.name], float((found - losses[0]).abs().max()))
-    return apart
+        for side in sides[1:]:
+            copy_parameters(sides[0].trainer.network, side.trainer.network)
+        for side in sides:
+            processor = time.process_time()
+            seconds, losses = side.step(number, batch)
+            found = taken[side.name]
+            found.processor.append(time.process_time() - processor)
+            found.seconds.append(seconds)
+            found.losses.append(losses)
+    return taken
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 1 when losses differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20, help="whose losses are compared")
-    parser.add_argument("--turns", type=int, default=5, help="that are timed")
+    parser.add_argument("--steps", type=int, default=20, help="of each variant, at least 2")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--variants", default=",".join(VARIANTS), help="the first is the measure")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="the first is plain")
     parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
@@ -239,17 +277,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     plain = SearchNetwork()
     sides = [Side(name, plain, options.device) for name in options.variants.split(",")]
-    apart = compare(sides, options.steps, options.batch)
-    times: dict[str, list[tuple[float, float]]] = {side.name: [] for side in sides}
-    for turn in range(options.turns):
-        for side in sides:
-            number, processor = options.steps + turn, time.process_time()
-            seconds, _ = side.step(number, options.batch)
-            times[side.name].append((seconds, time.process_time() - processor))
+    taken = take(sides, options.steps, options.batch)
+    first = taken[sides[0].name]
 
-    def ratio(name: str, which: int) -> str:
-        pairs = zip(times[sides[0].name], times[name], strict=True)
-        return f"{statistics.median(one[which] / other[which] for one, other in pairs):.1f}"
+    def ratio(one: Sequence[float], other: Sequence[float]) -> str:
+        # The first step is not counted: it allocates memory, and chooses algorithms.
+        pairs = list(zip(one, other, strict=True))[1:]
+        return f"{statistics.median(a / b for a, b in pairs):.1f}"
 
     operations, bytes_moved = floor(options.batch)
     print(
@@ -261,18 +295,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("step of", "seconds", "processor s", "times as fast", "by processor", "loss apart", "MB"),
         [
             (
-                side.name,
-                f"{statistics.median(seconds for seconds, _ in times[side.name]):.3f}",
-                f"{statistics.median(processor for _, processor in times[side.name]):.2f}",
-                ratio(side.name, 0),
-                ratio(side.name, 1),
-                f"{apart[side.name]:.1e}",
-                memory(side.name, options),
+                name,
+                f"{statistics.median(found.seconds[1:]):.3f}",
+                f"{statistics.median(found.processor[1:]):.2f}",
+                ratio(first.seconds, found.seconds),
+                ratio(first.processor, found.processor),
+                f"{found.apart(first):.1e}",
+                memory(name, options),
             )
-            for side in sides
+            for name, found in taken.items()
         ],
     )
-    return int(max(apart.values()) > CLOSE)
+    return int(max(found.apart(first) for found in taken.values()) > CLOSE)
 
 
 if __name__ == "__main__":

@@ -405,13 +405,17 @@ def test_the_benchmark_compares_equal_networks() -> None:
     mixed = shared(plain)
     fuse(mixed.supernet)
     generator = torch.Generator().manual_seed(0)
-    batch = torch.randn(2, 3, 16, 16, generator=generator), torch.tensor([1, 7])
+    batch = torch.randn(2, 3, 8, 8, generator=generator), torch.tensor([1, 7])
     trainers = (
         FirstOrder(plain, plain.alphas.values(), lr=0.001),
         FirstOrder(mixed, mixed.relaxation.alphas.values(), freeze=True, lr=0.001),
     )
-    losses = [torch.stack([trainer.step(batch, batch) for _ in range(2)]) for trainer in trainers]
-    torch.testing.assert_close(*losses, rtol=0, atol=1e-4)
+    losses = [trainer.step(batch, batch) for trainer in trainers]
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-5)
+    # `none` comes first in the paper's code, last in parti's.
+    moved = torch.stack(list(mixed.relaxation.alphas.values())).roll(1, dims=1)
+    exact = torch.cat(list(plain.alphas.values()))
+    torch.testing.assert_close(moved, exact, rtol=0, atol=1e-5)
 
 
 # Compiled kernels
@@ -436,10 +440,6 @@ def test_a_compiler_that_fails_is_no_error(
 
 
 @pytest.mark.skipif(fused_library.library() is None, reason="no compiler on this machine")
-def test_compiled_kernels_are_kept(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert fused_library.library.__wrapped__() is not None
+def test_compiled_kernels_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused_library, "_compile", lambda *_: pytest.fail("compiled again"))
     assert fused_library.library.__wrapped__() is not None
