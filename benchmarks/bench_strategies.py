@@ -30,7 +30,7 @@ TABLES = Path(os.environ.get("PARTI_TABLES", "../shared/data"))
 KEPT = Path("build/leaderboard")
 DOCS = Path("docs")
 
-MINUTES = 17.0
+MINUTES = 14.0
 """How long both comparisons may take together, unless seeds are given."""
 
 FIRST_SEEDS = 1
