@@ -1,7 +1,9 @@
 """A budget of minutes for the training of a supernet, and what stands beside it.
 
 Before a training begins, some steps of it are timed on few images; from that follows how many
-epochs fit, or, if not even one does, on how many images. Times are of this machine, as it is.
+epochs fit, or, if not even one does, on how many images. On a CPU, time is what the processor
+worked for this process, added up over its threads, so that other work on the machine does not
+shorten a training; on a GPU it is the clock on the wall.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from parti.core.architecture import Architecture
 from parti.core.program import Program
@@ -24,7 +28,13 @@ from parti.tasks.values import SearchData
 
 CIFAR10 = Path("../shared/data/cifar10_jpeg")
 
-TIMED_STEPS = 16
+TIMED_STEPS = 8
+
+
+def clock(device: str) -> float:
+    """Seconds: of the processor if the device is a CPU, else on the wall."""
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    return time.perf_counter() if on_gpu else time.process_time()
 
 
 def cifar10(val: int) -> SearchData:
@@ -37,26 +47,31 @@ def cifar10(val: int) -> SearchData:
 def fitted(
     space: Program, data: SearchData, recipe: SupernetRecipe, seconds: float, device: str
 ) -> tuple[SearchData, SupernetRecipe]:
-    """Choose epochs, or else fewer images, so that the training takes so long."""
+    """Choose epochs, or else fewer images, so that the training takes so long.
+
+    Of a recipe in stages, an epoch is the mean of one of each.
+    """
     size, share = recipe.training.batch_size, 1 - recipe.held
-    short = replace(recipe, training=replace(recipe.training, epochs=1))
+    stages = max(1, len(recipe.stages))
+    short = replace(recipe, training=replace(recipe.training, epochs=stages))
 
     def some(steps: int) -> SearchData:
-        return part_of(data, round(steps * size / share) + 1, len(data.val_labels), seed=0)
+        images = max(data.class_count, round(steps * size / share) + 1)
+        return part_of(data, images, len(data.val_labels), seed=0)
 
     def timed(steps: int) -> float:
-        began = time.perf_counter()
+        began = clock(device)
         list(SupernetTraining(space, some(steps), short, device=device)(Job(Architecture({}))))
-        return time.perf_counter() - began
+        return (clock(device) - began) / stages
 
     one, two = timed(TIMED_STEPS), timed(2 * TIMED_STEPS)
     step = max(two - one, 0.1 * one) / TIMED_STEPS
     between = max(0.0, one - TIMED_STEPS * step)  # validation, and what else an epoch ends with
     each = int(len(data.train_labels) * share) // size
     epochs = int(seconds / (each * step + between))
-    if epochs < 1:
-        data = some(max(1, min(each, int((seconds - between) / step))))
-    return data, replace(recipe, training=replace(recipe.training, epochs=max(1, epochs)))
+    if epochs < stages:
+        data = some(max(1, min(each, int((seconds / stages - between) / step))))
+    return data, replace(recipe, training=replace(recipe.training, epochs=max(stages, epochs)))
 
 
 def trained(
@@ -65,8 +80,10 @@ def trained(
     """Train a supernet; with the seconds that it took."""
     with tempfile.TemporaryDirectory() as folder:
         job = Job(Architecture({}), seed=seed, workdir=Path(folder))
-        *_, last = SupernetTraining(space, data, recipe, device=device)(job)
-        return load_supernet(space, recipe, Path(folder)), last.seconds
+        began = clock(device)
+        list(SupernetTraining(space, data, recipe, device=device)(job))
+        took = clock(device) - began
+        return load_supernet(space, recipe, Path(folder)), took
 
 
 def seconds_of_training(
@@ -75,6 +92,6 @@ def seconds_of_training(
     """How long one training of a network would take here, from some of its steps."""
     few = part_of(data, TIMED_STEPS * recipe.batch_size, len(data.classes), seed=0)
     trainer = Training(space, few, replace(recipe, epochs=2), device=device)
-    first, second = trainer(Job(architecture))
+    times = [clock(device) for _ in trainer(Job(architecture))]
     steps = len(data.train_labels) // recipe.batch_size
-    return (second.seconds - first.seconds) / TIMED_STEPS * steps * recipe.epochs
+    return (times[1] - times[0]) / TIMED_STEPS * steps * recipe.epochs

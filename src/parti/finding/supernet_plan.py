@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SupernetPlan", "fitted", "halved", "plan_supernet", "rehearse"]
 
-SMALLEST = {"channels": 8, "width": 8, "cells": 3}
+SMALLEST = {"channels": 8, "width": 8, "cells": 3, "layers": 1}
 """Sizes of spaces that may be halved, down to these."""
 
 SMALL_SIDE = 24
@@ -154,7 +154,7 @@ def halved(recipe: SupernetRecipe, times: int) -> SupernetRecipe:
 
 def fitted(recipe: SupernetRecipe, data: SearchData, epochs: int) -> SupernetRecipe:
     """Return a recipe for so many epochs of some data, as the module's docstring says."""
-    training, usual = recipe.training, default_recipe(data)
+    training, usual = recipe.training, default_recipe(data, epochs)
     batch = min(training.batch_size, usual.batch_size)
     share = batch / training.batch_size
     slower = share if training.optimizer == "sgd" else math.sqrt(share)

@@ -179,5 +179,6 @@ BIGNAS = SupernetRecipe(
         clip_norm=1.0,
     ),
     space="mobile",
+    sizes={"width": 16},
 )
 """The published rules; for ImageNet."""

@@ -86,5 +86,6 @@ FAIRNAS = SupernetRecipe(
         flip=True,
     ),
     space="mobile",
+    sizes={"width": 16},
 )
 """The published settings, for ImageNet."""

@@ -95,6 +95,7 @@ FBNET = SupernetRecipe(
     ),
     held=0.2,
     space="fbnet",
+    sizes={"width": 16, "layers": 4},
     derives=True,
     costs=True,
 )

@@ -280,5 +280,6 @@ ONCE_FOR_ALL = SupernetRecipe(
         flip=True,
     ),
     space="mobile",
+    sizes={"width": 16},
 )
 """The published settings, for ImageNet and one GPU."""

@@ -132,6 +132,7 @@ PROXYLESSNAS = SupernetRecipe(
     ),
     held=0.04,
     space="proxylessnas",
+    sizes={"width": 32, "layers": 4},
     derives=True,
     costs=True,
 )

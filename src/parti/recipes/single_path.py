@@ -37,5 +37,6 @@ SINGLE_PATH = SupernetRecipe(
         flip=True,
     ),
     space="mobile",
+    sizes={"width": 16},
 )
 """The published settings, for ImageNet."""
