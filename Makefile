@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test test-all check format bench bench-strategies bench-supernet leaderboard \
-	docs clean
+.PHONY: install demo test test-all check format bench bench-strategies bench-supernet \
+	bench-proxies leaderboard docs clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -46,6 +46,10 @@ bench-strategies: $(STAMP)
 # A step of DARTS' search network, beside a straightforward one: time, memory, equal losses.
 bench-supernet: $(STAMP)
 	$(BIN)/python -m benchmarks.bench_supernet
+
+# Training-free proxies on 1,000 cells of NAS-Bench-201: correlations, and time per network.
+bench-proxies: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_proxies
 
 # The same with more seeds and problems, into docs/leaderboard.md: an hour; it goes on where it was
 # stopped. Peers are in it where they are installed.

@@ -14,6 +14,7 @@ from parti.core.errors import InvalidSettings, PartiError
 from parti.deploy import export as exporting
 from parti.deploy.check import ExportError, ExportMismatch, agreement, onnx_logits, torch_logits
 from parti.deploy.export import export
+from parti.deploy.formats import onnx as onnx_format
 from parti.deploy.model import DeployedModel, load_model
 
 SHAPE = (1, 8, 8)
@@ -142,8 +143,8 @@ def test_a_tampered_file_is_refused(tmp_path, monkeypatch):
         weights.raw_data = values.tobytes()
         return graph.SerializeToString()
 
-    original = exporting.to_onnx
-    monkeypatch.setattr(exporting, "to_onnx", tampered)
+    original = onnx_format.to_onnx
+    monkeypatch.setattr(onnx_format, "to_onnx", tampered)
     with pytest.raises(ExportMismatch, match=r"model\.onnx differs from the trained model by"):
         quick(tmp_path / "out", formats=("onnx",))
     assert not list(tmp_path.iterdir())

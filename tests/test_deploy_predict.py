@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from measured_networks import plain, warmed
-from parti.deploy import export as exporting
 from parti.deploy import predict_template
 from parti.deploy.check import torch_logits
 from parti.deploy.export import export
+from parti.deploy.formats import onnx as onnx_format
 from parti.deploy.model import DeployedModel
 from parti.deploy.predict_template import Model, PredictError
 
@@ -45,7 +45,7 @@ def exported(folder: Path, channels: int, images: np.ndarray) -> DeployedModel:
     network = warmed(plain(channels, 10), (channels, 8, 8))
     model = DeployedModel(network, [80.0] * channels, [90.0] * channels).eval()
     with pytest.MonkeyPatch.context() as patch:  # the quick exporter: the file matters here
-        patch.setattr(exporting, "to_onnx", partial(exporting.to_onnx, quick=True))
+        patch.setattr(onnx_format, "to_onnx", partial(onnx_format.to_onnx, quick=True))
         export(model, folder, info={"classes": CLASSES}, samples=images, formats=("onnx",))
     return model
 

@@ -94,7 +94,9 @@ def test_a_file_can_be_timed(tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"runtime": "tflite"}, "'onnxruntime' or 'torch'"),
+        ({"runtime": "tflite"}, "no runtime 'tflite'; choose one of onnxruntime, torch, "),
+        ({"runtime": "torch", "precision": "float16"}, "choose from float32, bfloat16, int8"),
+        ({"precision": "bfloat16"}, "no bfloat16 convolutions on the CPU"),
         ({"batch": 0}, "batch 0 must be"),
         ({"threads": -1}, "threads -1 must be"),
         ({"repeats": 0}, "repeats 0 must be"),

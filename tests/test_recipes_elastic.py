@@ -8,25 +8,22 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.training_makers import toy_data
 from torch import nn
 
 from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings
 from parti.core.program import space
-from parti.core.trial import Job
 from parti.core.words import choose, one_of, repeat
 from parti.evaluators.learner import make_optimizer
 from parti.evaluators.machine import machine_for
 from parti.evaluators.recipe import Recipe
 from parti.networks.blocks import SqueezeExcitation, inverted_residual
 from parti.networks.heads import assemble, head, stem
-from parti.recipes import bignas, once_for_all, training
+from parti.recipes import bignas, once_for_all
 from parti.recipes.bench import Batch, Bench
-from parti.recipes.bignas import BIGNAS, FALL, Sandwich, sandwich
+from parti.recipes.bignas import FALL, Sandwich, sandwich
 from parti.recipes.channels import sort_channels
-from parti.recipes.once_for_all import ONCE_FOR_ALL, PHASES, Phase, ProgressiveShrinking, axes
-from parti.recipes.training import SupernetTraining, load_supernet
+from parti.recipes.once_for_all import PHASES, Phase, ProgressiveShrinking, axes
 from parti.spaces.mobile import mobile
 from parti.supernets.share import supernet
 from parti.supernets.subnets import activate
@@ -142,6 +139,19 @@ def test_blocks_begin_as_identities():
     assert torch.equal(*seen[1])
 
 
+def test_no_gradient_of_a_weight_is_larger_than_the_limit(monkeypatch):
+    found = {}
+    for clip in (0.0, 1e-3):
+        bench = bench_of(dtype=torch.float64)
+        bench.supernet.get_submodule("network.drop").p = 0.0
+        random.seed(0)
+        Sandwich(bench, clip=clip).learn(batches(torch.float64)[0])
+        found[clip] = [p.grad.clone() for p in bench.supernet.parameters() if p.grad is not None]
+    assert max(float(gradient.abs().max()) for gradient in found[0.0]) > 1e-3
+    for free, cut in zip(found[0.0], found[1e-3], strict=True):
+        assert torch.equal(free.clamp(-1e-3, 1e-3), cut)
+
+
 def test_the_learning_rate_falls_exponentially_to_a_constant():
     bench = bench_of(recipe=replace(PLAIN, epochs=100), steps=10)
     step = Sandwich(bench)
@@ -170,7 +180,8 @@ def test_each_step_has_one_of_the_resolutions():
 
 
 @pytest.mark.parametrize(
-    "options", [{"others": -1}, {"ending": 0.0}, {"ending": 2.0}, {"resolutions": (0,)}]
+    "options",
+    [{"others": -1}, {"clip": -1.0}, {"ending": 0.0}, {"ending": 2.0}, {"resolutions": (0,)}],
 )
 def test_sandwiches_refuse(options):
     with pytest.raises(InvalidSettings):
@@ -296,36 +307,3 @@ def test_phases_that_cannot_be(phases):
 def test_distillation_is_no_punishment():
     with pytest.raises(InvalidSettings, match="distillation"):
         ProgressiveShrinking(bench_of(), distillation=-1)
-
-
-# --- both: trained as a trial ---
-
-
-@pytest.mark.parametrize("recipe", [BIGNAS, ONCE_FOR_ALL], ids=lambda recipe: recipe.name)
-def test_going_on_in_the_middle_of_an_epoch_equals_not_stopping(recipe, tmp_path, monkeypatch):
-    short = replace(recipe.training, epochs=2, batch_size=4, precision="float32")
-    recipe = replace(recipe, training=short)
-    trainer = SupernetTraining(elastic, toy_data(train=84), recipe, device="cpu", save_every=0.0)
-
-    def job(folder):
-        return Job(Architecture({}), seed=3, workdir=tmp_path / folder)
-
-    whole = list(trainer(job("whole")))
-    save = training.save_checkpoint
-
-    def stop(folder, checkpoint):
-        save(folder, checkpoint)
-        if checkpoint.training["epoch"] == 1 and checkpoint.training["place"]:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "save_checkpoint", stop)
-    with pytest.raises(KeyboardInterrupt):
-        list(trainer(job("parts")))
-    monkeypatch.setattr(training, "save_checkpoint", save)
-    parts = list(trainer(job("parts")))
-    assert [m.metrics for m in parts] == [m.metrics for m in whole]
-    one, other = (load_supernet(elastic, recipe, tmp_path / f) for f in ("whole", "parts"))
-    for mine, theirs in zip(
-        one.supernet.state_dict().values(), other.supernet.state_dict().values(), strict=True
-    ):
-        assert torch.equal(mine, theirs)

@@ -5,32 +5,27 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from dataclasses import replace
 from itertools import cycle
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.training_makers import toy_data
 from torch import nn
 
-from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings
 from parti.core.plugins import load
 from parti.core.program import space
-from parti.core.trial import Job
 from parti.core.words import choose, one_of, repeat
 from parti.evaluators.learner import make_optimizer
 from parti.evaluators.machine import machine_for
 from parti.evaluators.recipe import Recipe
-from parti.recipes import RECIPES, training
+from parti.recipes import RECIPES
 from parti.recipes.agreement import rank_correlation
 from parti.recipes.bench import Batch, Bench
-from parti.recipes.enas import ENAS, Enas
+from parti.recipes.enas import Enas
 from parti.recipes.fairnas import StrictFairness, fair_paths
 from parti.recipes.sampled import UniformPath
-from parti.recipes.training import SupernetTraining, load_supernet
 from parti.spaces.darts import darts
 from parti.spaces.nasbench201 import nasbench201
 from parti.supernets.derive import derive
@@ -240,48 +235,27 @@ def test_a_controller_needs_held_out_images():
         enas_of(CELLS, candidates=0)
 
 
-# --- all of them: trained as a trial ---
-
-SAMPLED = ("random-sampling", "single-path", "fairnas", "enas")
+# --- the authors' numbers ---
 
 
-def small(name: str):
-    recipe = load("recipe", name, RECIPES)
-    assert recipe.name == name
-    options = {"updates": 2, "aggregate": 2, "candidates": 2} if recipe is ENAS else {}
-    short = replace(recipe.training, epochs=2, batch_size=4, crop=0, precision="float32")
-    return replace(recipe, training=short, options=options)
-
-
-@pytest.mark.parametrize("name", SAMPLED)
-def test_going_on_in_the_middle_of_an_epoch_equals_not_stopping(name, tmp_path, monkeypatch):
-    recipe, data = small(name), toy_data(train=84)
-    trainer = SupernetTraining(CELLS, data, recipe, device="cpu", save_every=0.0)
-
-    def job(folder):
-        return Job(Architecture({}), seed=3, workdir=tmp_path / folder)
-
-    whole = list(trainer(job("whole")))
-    save = training.save_checkpoint
-
-    def stop(folder, checkpoint):
-        save(folder, checkpoint)
-        if checkpoint.training["epoch"] == 1 and checkpoint.training["place"]:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "save_checkpoint", stop)
-    with pytest.raises(KeyboardInterrupt):
-        list(trainer(job("parts")))
-    monkeypatch.setattr(training, "save_checkpoint", save)
-    parts = list(trainer(job("parts")))
-    assert [m.metrics for m in parts] == [m.metrics for m in whole]
-    one, other = (load_supernet(CELLS, recipe, tmp_path / f) for f in ("whole", "parts"))
-    for mine, theirs in zip(
-        one.supernet.state_dict().values(), other.supernet.state_dict().values(), strict=True
-    ):
-        assert torch.equal(mine, theirs)
-    if recipe.derives:
-        assert derive(CELLS, one.probabilities) == derive(CELLS, other.probabilities)
+@pytest.mark.parametrize(
+    ("name", "epochs", "batch", "rates", "decay", "smoothing"),
+    [
+        ("random-sampling", 150, 64, (0.025, 0.001), 3e-4, 0.0),
+        ("single-path", 120, 1024, (0.5, 0.0), 4e-5, 0.1),
+        ("fairnas", 150, 256, (0.045, 0.0), 4e-5, 0.0),
+        ("enas", 150, 160, (0.05, 0.0005), 1e-4, 0.0),
+        ("once-for-all", 590, 64, (2.6 / 32, 0.0), 3e-5, 0.1),
+        ("bignas", 360, 256, (0.1, 0.0), 1e-5, 0.1),
+    ],
+)
+def test_has_the_numbers_of_the_authors(name, epochs, batch, rates, decay, smoothing):
+    recipe = load("recipe", name, RECIPES).training
+    assert (recipe.epochs, recipe.batch_size) == (epochs, batch)
+    assert (recipe.lr, recipe.final_lr) == rates
+    assert (recipe.weight_decay, recipe.label_smoothing) == (decay, smoothing)
+    assert recipe.momentum == 0.9
+    assert recipe.nesterov == (name in ("enas", "once-for-all", "bignas"))
 
 
 # --- agreement of rankings ---

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 import parti
 from parti.core.errors import InvalidSettings
 from parti.core.trial import Job
-from parti.evaluators.checkpoint import Checkpoint, save_checkpoint
 from parti.evaluators.recipe import Recipe
 from parti.recipes import RECIPES
 from parti.recipes.costs import expected_cost, macs
+from parti.recipes.course import make_step
 from parti.recipes.drnas import DRNAS, DRNAS_NASBENCH201, Dirichlet, divergence, widen
 from parti.recipes.fbnet import FBNET, latency_factor
 from parti.recipes.gdas import GDAS
@@ -29,7 +29,7 @@ from parti.recipes.proxylessnas import PROXYLESSNAS, BinaryGates
 from parti.recipes.recipe import Stage, SupernetRecipe
 from parti.recipes.relaxation import Relaxation
 from parti.recipes.snas import SNAS
-from parti.recipes.training import SupernetTraining, load_supernet, make_step
+from parti.recipes.training import SupernetTraining, load_supernet
 from parti.spaces.darts import darts
 from parti.spaces.fbnet import fbnet
 from parti.spaces.nasbench201 import nasbench201
@@ -113,34 +113,6 @@ def test_finds_what_is_obvious(recipe: SupernetRecipe, tmp_path: Path) -> None:
     probabilities = load_supernet(space, quick, tmp_path).probabilities
     assert float(probabilities["op"][1]) > 0.7
     assert derive(space, probabilities)[0]["op"] == "keep"
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("recipe", DIFFERENT, ids=named)
-def test_killed_after_every_checkpoint_it_goes_on_as_if_nothing_had_been(
-    recipe: SupernetRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quick = short(recipe, epochs=3)
-    quick = replace(quick, training=replace(quick.training, batch_size=4))  # 18 steps or 36
-    if "every" in recipe.options:
-        quick = replace(quick, options={**quick.options, "every": 5})
-    whole = [dict(m.metrics) for m in train(quick)]
-    places = []
-
-    def save_and_die(folder: Path, checkpoint: Checkpoint) -> None:
-        save_checkpoint(folder, checkpoint)
-        places.append((checkpoint.training["epoch"], checkpoint.training["place"]))
-        raise Killed
-
-    monkeypatch.setattr("parti.recipes.training.save_checkpoint", save_and_die)
-    while not places or places[-1] != (3, 0):
-        with pytest.raises(Killed):
-            list(train(quick, tmp_path, save_every=0.0))
-    assert (1, 16) in places  # in the middle of an epoch
-    assert [dict(m.metrics) for m in train(quick, tmp_path)] == whole
 
 
 @pytest.mark.parametrize("recipe", ALL, ids=named)
@@ -623,7 +595,7 @@ def test_of_two_blocks_that_are_as_good_the_cheaper_is_derived(
 @pytest.mark.parametrize(
     ("recipe", "weights", "architecture"),
     [
-        (GDAS, (240, 64, 0.025, 3e-4), (3e-4, (0.5, 0.999), 1e-3)),
+        (GDAS, (240, 64, 0.025, 5e-4), (3e-4, (0.5, 0.999), 1e-3)),
         (SNAS, (150, 64, 0.025, 3e-4), (3e-4, (0.5, 0.999), 1e-3)),
         (DRNAS, (50, 64, 0.1, 3e-4), (6e-4, (0.5, 0.999), 0.0)),
         (DRNAS_NASBENCH201, (100, 64, 0.025, 3e-4), (3e-4, (0.5, 0.999), 0.0)),

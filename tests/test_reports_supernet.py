@@ -95,3 +95,23 @@ def test_openings_are_counted_in_words() -> None:
     assert [said[n].split()[3] for n in (2, 3, 4, 11, 12, 21, 113)] == [
         "2nd", "3rd", "4th", "11th", "12th", "21st", "113th",
     ]  # fmt: skip
+
+
+def test_ranks_are_named_by_what_was_measured() -> None:
+    row = {**SUPERNET["agreement"][0], "metric": "val_f1"}
+    assert "finalists (by validation F1, n = 3): Kendall" in page(facts(agreement=[row]))
+    (made,) = agreement_figures([row]).values()
+    assert made["layout"]["xaxis"]["title"]["text"] == "validation F1, inherited weights"
+
+
+def test_what_is_derived_is_shown_with_its_metrics() -> None:
+    derived = {**SUPERNET["derived"], "metrics": {"val_f1": 0.5, "latency_ms": 2.0, "lost": None}}
+    text = page(facts(derived=derived))
+    assert "As the search measured it: validation F1 50.0" in text
+    assert "lost" not in text.split("As the search measured it")[1][:200]
+
+
+def test_while_it_is_trained_the_section_says_so() -> None:
+    text = page(facts(running=True, derived=None, agreement=None, trajectories=None))
+    assert "still being trained" in text
+    assert "2 of 3 planned epochs" in text

@@ -29,6 +29,7 @@ from parti.core.choice import labels
 from parti.core.errors import InvalidArchitecture, InvalidSettings, SpaceError
 from parti.core.program import Program
 from parti.spaces.catalogue import SPACES, load_space
+from parti.spaces.darts import darts
 from parti.supernets.modules import Prefix, Selected, Switch
 from parti.supernets.share import NormalizedPool, PartialChannels, Relaxed, Supernet
 from supernet_programs import SIZE, STAGES, dense, program
@@ -377,3 +378,24 @@ def test_relaxed_settings_are_checked() -> None:
         relaxed_cell(Relaxed(partial=0))
     with pytest.raises(InvalidSettings, match="8 channels cannot be divided by partial=3"):
         relaxed_cell(Relaxed(partial=3))
+
+
+def test_identities_of_a_supernet_are_not_dropped_either() -> None:
+    program = darts(1, 3, 8, channels=4, cells=3, drop_path=0.999)
+    skips = Architecture(
+        {
+            name: "skip_connect" if name.endswith("operation") else option
+            for name, option in sample(program, Random(0)).items()
+        }
+    )
+    shared = supernet(program).train()
+    activate(shared, skips)
+    normal = shared.network.cells[0]
+    images = torch.randn(3, 12, 8, 8)
+    assert normal(images, images).flatten(1).abs().amax(1).min() > 0
+    convolutions = Architecture(
+        {name: "sep_conv_3x3" if o == "skip_connect" else o for name, o in skips.items()}
+    )
+    activate(shared, convolutions)
+    torch.manual_seed(0)
+    assert normal(images, images).abs().max() == 0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from parti.app.options import Json
+from parti.app.running import INTERRUPTED, errors_explained, print_json
 
 if TYPE_CHECKING:
     from parti.comparing.comparison import Comparison
@@ -17,10 +23,73 @@ if TYPE_CHECKING:
     from parti.comparing.run import Settings
     from parti.comparing.standings import Standings
 
-__all__ = ["run_comparison"]
+__all__ = ["register"]
 
 
-def run_comparison(
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(compare)
+
+
+def compare(
+    strategies: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names, NAME:key=value,..., FILE.py:NAME, or all.", metavar="STRATEGY..."
+        ),
+    ],
+    on: Annotated[
+        list[str] | None,
+        typer.Option(help="A problem, as nasbench201/cifar10. Default: all whose tables are here."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each strategy on each problem.")] = 100,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            help="Most distinct architectures a run evaluates. Default 300, or no limit with "
+            "--seconds."
+        ),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Most virtual seconds of a run.")] = None,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Search the mean test accuracy itself, without noise.")
+    ] = False,
+    scores: Annotated[
+        bool, typer.Option(help="Let strategies that want training-free scores have them.")
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Runs that are made at the same time.")] = 1,
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder of the tables. Default $PARTI_TABLES.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the leaderboard, charts, and finished runs.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Compare strategies on tabular benchmarks: who finds the best architecture soonest.
+
+    With --out, the same command goes on where it was stopped, and a new strategy adds its runs.
+    """
+    from parti.comparing.run import Settings as Conditions
+
+    with errors_explained(json_):
+        if evaluations is None and seconds is None:
+            evaluations = 300
+        conditions = Conditions(evaluations, seconds, oracle, scores)
+        command = shlex.join(["parti", *sys.argv[1:]])
+        try:
+            result = _run(
+                strategies, on, seeds, conditions, tables, out, workers, command, quiet=json_
+            )
+        except KeyboardInterrupt:
+            kept = "the same command goes on" if out is not None else "nothing was kept; use --out"
+            typer.echo(f"Stopped: {kept}.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        if json_:
+            print_json(result)
+
+
+def _run(
     strategies: list[str],
     problems: list[str] | None,
     seeds: int,

@@ -44,7 +44,7 @@ OK, UNEXPECTED, WRONG_INPUT, NOTHING_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
 def run_search(
     settings: Settings, study: str | None, store: str, workers: int, json_: bool
-) -> None:
+) -> Found:
     """Search, or go on searching, and print what was found.
 
     Args:
@@ -54,17 +54,21 @@ def run_search(
         workers: trials that are trained at once.
         json_: whether to print one JSON object.
 
+    Returns:
+        What was found.
+
     Raises:
         PartiError: something is wrong with what is asked.
         Exit: it was stopped by the user.
     """
+    from parti.app.device import hidden_token
     from parti.app.show import show_found
     from parti.finding import run
     from parti.finding.given import Given
     from parti.finding.live import terminal_watcher
 
     name = study or settings.name
-    command = shlex.join(["parti", *sys.argv[1:]])
+    command = shlex.join(["parti", *hidden_token(sys.argv[1:])])
     try:
         with terminal_watcher(name) as watcher:
             found = run(settings, Given(settings.data), study, store, workers, watcher, command)
@@ -79,6 +83,7 @@ def run_search(
         print_json(found.summary())
     else:
         show_found(found)
+    return found
 
 
 @contextmanager

@@ -146,8 +146,12 @@ def table_of_studies(rows: Sequence[Mapping[str, Any]]) -> None:
     Console(highlight=False).print(table)
 
 
-def partial_result(study: Study, trials: Sequence[Trial], folder: Path) -> dict[str, Any]:
+def partial_result(
+    store: Store, study: Study, trials: Sequence[Trial], folder: Path
+) -> dict[str, Any]:
     """What can be said of a search that is not finished."""
+    from parti.finding.described import supernet_so_far
+
     states = [trial.state for trial in trials]
     began = read_json(folder / "began.json") or {}
     return {
@@ -160,6 +164,7 @@ def partial_result(study: Study, trials: Sequence[Trial], folder: Path) -> dict[
         "constraints": [str(constraint) for constraint in study.constraints],
         "budget": {"trials": study.budget.trials, "seconds": study.budget.seconds},
         "seed": study.seed,
+        "supernet": supernet_so_far(store, study, folder),
         "cost": {
             "trials": len(trials) - states.count(State.REJECTED),
             "failed": states.count(State.FAILED),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 
 from parti.core.architecture import Architecture, Option
 from parti.core.choice import Choice
-from parti.core.errors import InvalidArchitecture, SpaceError
+from parti.core.errors import InvalidArchitecture, PartiError, SpaceError
 from parti.core.graph import Graph
 from parti.core.tree import Trace, Tree
 from parti.core.words import Decide, EndlessSpace, reading, reading_as
@@ -188,13 +188,14 @@ class Program:
                     self._call()
                 return run
             except Exception as error:
-                if not _needs_weights(error):
+                if isinstance(_first(error), PartiError | RecursionError):
                     raise
-            # The program computes with its weights, which the meta device cannot.
-            self._weightless = False
+            # It may compute with its weights, which the meta device cannot; if something else is
+            # wrong, that comes up again.
             run = start(run.decisions)
         with reading_as(run), _untouched_random():
             self._call()
+        self._weightless = False
         return run
 
     def _call(self) -> Any:
@@ -297,12 +298,11 @@ def _untouched_random() -> Iterator[None]:
         yield
 
 
-def _needs_weights(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, NotImplementedError) or "meta" in str(error):
-            return True
+def _first(error: BaseException) -> BaseException:
+    """What an error was first raised from."""
+    while error.__cause__ is not None:
         error = error.__cause__
-    return False
+    return error
 
 
 def _resolve(module: str, name: str) -> object:

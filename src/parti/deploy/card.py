@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from parti.deploy.formats import FORMATS
+
 __all__ = ["card"]
 
-_FILES = {
-    "model.onnx": "the model for ONNX Runtime and others; any number of images per call",
-    "model.pt2": "the same for PyTorch: `torch.export.load('model.pt2').module()`",
-    "weights.safetensors": "the network's weights, for `parti.deploy.model.load_model`",
-    "predict.py": "predicts the classes of images; needs NumPy and ONNX Runtime only",
+_FILES = {form.file: form.about for form in FORMATS.values()} | {
+    "predict.py": "predicts the classes of images; needs NumPy and ONNX Runtime only"
 }
 
 

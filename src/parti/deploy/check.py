@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ __all__ = [
     "ExportMismatch",
     "agreement",
     "onnx_logits",
+    "program_logits",
+    "singly",
     "torch_logits",
 ]
 
@@ -103,6 +106,42 @@ def onnx_logits(file: Path, threads: int = 0) -> Compute:
         return np.concatenate(parts)
 
     return compute
+
+
+def program_logits(file: Path) -> Compute:
+    """Compute with a program that torch.export has saved.
+
+    Args:
+        file: model.pt2.
+
+    Raises:
+        ExportError: it cannot be loaded.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torch warns of deprecations in its own code.
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
+            loaded = torch.export.load(file).module()
+    except Exception as error:
+        raise ExportError(
+            f"{file} cannot be loaded by torch.export: {str(error)[:300]}. Export the model again"
+        ) from error
+
+    def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = loaded(torch.from_numpy(images)).numpy()
+        return logits
+
+    return compute
+
+
+def singly(compute: Compute) -> Compute:
+    """Let what takes one image take several, one after the other."""
+
+    def each(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate([compute(images[i : i + 1]) for i in range(len(images))])
+
+    return each
 
 
 def agreement(

@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,29 +20,28 @@ from numpy.typing import NDArray
 from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings, PartiError
 from parti.deploy.card import card
-from parti.deploy.check import (
-    Agreement,
-    Compute,
-    ExportError,
-    agreement,
-    onnx_logits,
-    torch_logits,
-)
+from parti.deploy.check import Agreement, Compute, agreement, torch_logits
+from parti.deploy.formats import FORMATS, USUAL, checked_formats
+from parti.deploy.formats.triton import LABELS
 from parti.deploy.model import DeployedModel
-from parti.evaluators.to_onnx import to_onnx
+from parti.evaluators.runtimes.measuring import Timing, hardware, timed, torch_threads
 
-__all__ = ["FORMATS", "ExportResult", "export"]
-
-FORMATS: dict[str, str] = {
-    "onnx": "model.onnx",
-    "safetensors": "weights.safetensors",
-    "torch_export": "model.pt2",
-}
-"""What can be exported, and the file it becomes."""
+__all__ = [
+    "MODEL_JSON",
+    "ExportResult",
+    "accompany",
+    "checked",
+    "described_files",
+    "export",
+    "write_json",
+    "written",
+]
 
 MODEL_JSON = "model.json"
 LAYOUT = 1
 """The version of model.json."""
+TIMING = Timing(warmup=3, repeats=20, min_seconds=0.2)
+"""How each file's calls are timed after it was checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +52,13 @@ class ExportResult:
         folder: where.
         files: the names in it, with their sizes in bytes.
         agreements: by format, how well the file agrees with the trained model.
+        latencies: by format, milliseconds of a call with one image.
     """
 
     folder: Path
     files: Mapping[str, int]
     agreements: Mapping[str, Agreement]
+    latencies: Mapping[str, float]
 
 
 def export(
@@ -67,9 +67,10 @@ def export(
     *,
     info: Mapping[str, Any],
     samples: NDArray[np.float32],
-    formats: Sequence[str] = tuple(FORMATS),
+    formats: Sequence[str] = USUAL,
+    keep: Path | None = None,
 ) -> ExportResult:
-    """Write a model, check every file against the trained one, and describe it.
+    """Write a model, check every file against the trained one, time it, and describe it.
 
     The folder appears complete or not at all. It holds the formats that were asked for,
     model.json (all that is known of the model), README.md (its card), and with ONNX predict.py,
@@ -84,7 +85,9 @@ def export(
             [0, 255] unless given), `metrics` (name to number), `conditions` (metric name to
             the conditions it holds under), `limits` and `license`.
         samples: [n, channels, height, width] float32, real images as raw pixels, at least one.
-        formats: which of `FORMATS`.
+        formats: which of `parti.deploy.formats.FORMATS`.
+        keep: where to keep the samples (.npz) for checking formats that are made later; it is no
+            part of the model's folder, since they are the user's data.
 
     Returns:
         What was written and how well it agrees.
@@ -94,37 +97,105 @@ def export(
         ExportMismatch: a file does not compute what the trained model computes.
         ExportError: a format cannot be written.
     """
-    _check_arguments(folder, info, samples, formats)
+    formats = checked_formats(formats)
+    _check_arguments(folder, info, samples)
     model = copy.deepcopy(model).cpu().eval()
     samples = np.ascontiguousarray(samples, dtype=np.float32)
     trained = torch_logits(model)
     _check_classes(trained(samples[:2]), info["classes"])
     partial = _partial_folder(folder)
     try:
-        agreements = {}
-        for name in formats:
-            file = partial / FORMATS[name]
-            exported = _WRITERS[name](model, samples.shape[1:], file)
-            agreements[name] = agreement(trained, exported, samples, file.name)
-        if "onnx" in formats:
-            shutil.copyfile(Path(__file__).with_name("predict_template.py"), partial / "predict.py")
-        described = _description(model, partial, info, samples, agreements)
-        _write_json(partial / MODEL_JSON, described)
+        agreements, latencies = written(model, trained, samples, formats, partial)
+        accompany(formats, partial, info["classes"])
+        described = _description(model, partial, info, samples)
+        described |= checked(agreements, latencies)
+        write_json(partial / MODEL_JSON, described)
         (partial / "README.md").write_text(card(described), encoding="utf-8")
-        files = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
+        files = {name: int(facts["bytes"]) for name, facts in described_files(partial).items()}
         _publish(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return ExportResult(folder, files, agreements)
+    if keep is not None:
+        np.savez_compressed(keep, images=samples)
+    return ExportResult(folder, files, agreements, latencies)
 
 
-def _check_arguments(
-    folder: Path, info: Mapping[str, Any], samples: NDArray[Any], formats: Sequence[str]
-) -> None:
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise InvalidSettings(f"no format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
-    if not formats:
-        raise InvalidSettings(f"no format was asked for; choose from {', '.join(FORMATS)}")
+def written(
+    model: DeployedModel,
+    trained: Compute,
+    samples: NDArray[np.float32],
+    formats: Sequence[str],
+    folder: Path,
+) -> tuple[dict[str, Agreement], dict[str, float]]:
+    """Write formats into a folder, compare each with the trained model, and time it.
+
+    Args:
+        model: on the CPU and in evaluation mode.
+        trained: what computes the right logits.
+        samples: [n, channels, height, width] float32, raw pixels.
+        formats: keys of `FORMATS`.
+        folder: that exists.
+
+    Returns:
+        By format, how well it agrees, and the median milliseconds of a call with one image.
+
+    Raises:
+        ExportMismatch: a file does not compute what the trained model computes.
+        PartiError: a format cannot be written.
+    """
+    agreements, latencies = dict[str, Agreement](), dict[str, float]()
+    for name in formats:
+        exported = FORMATS[name].write(model, samples.shape[1:], folder)
+        agreements[name] = agreement(trained, exported, samples, FORMATS[name].file)
+        latencies[name] = _milliseconds(exported, samples[:1])
+    return agreements, latencies
+
+
+def accompany(formats: Sequence[str], folder: Path, classes: Sequence[str]) -> None:
+    """Write what goes with some formats: predict.py with ONNX, the classes' names for Triton.
+
+    Args:
+        formats: that were written.
+        folder: in which.
+        classes: names, in the order of the logits.
+    """
+    if "onnx" in formats:
+        shutil.copyfile(Path(__file__).with_name("predict_template.py"), folder / "predict.py")
+    if "triton" in formats:
+        text = "".join(f"{name}\n" for name in classes)
+        (folder / FORMATS["triton"].file / LABELS).write_text(text, encoding="utf-8")
+
+
+def _milliseconds(compute: Compute, images: NDArray[np.float32]) -> float:
+    with torch_threads(1):
+        return float(np.median(timed(lambda: compute(images), TIMING)) * 1e3)
+
+
+def checked(
+    agreements: Mapping[str, Agreement], latencies: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Say for model.json how the formats were checked and timed.
+
+    Args:
+        agreements: by format.
+        latencies: by format, in milliseconds.
+    """
+    procedure = f"median of at least {TIMING.repeats} calls with one image after {TIMING.warmup}"
+    return {
+        "agreement": {
+            name: {"difference": a.difference, "tolerance": a.tolerance, "images": a.images}
+            for name, a in agreements.items()
+        },
+        "latency_ms": dict(latencies),
+        "latency_conditions": {
+            name: f"{FORMATS[name].file}, 1 thread, {procedure}, from and to NumPy, "
+            f"{hardware(torch.device('cpu'))}"
+            for name in latencies
+        },
+    }
+
+
+def _check_arguments(folder: Path, info: Mapping[str, Any], samples: NDArray[Any]) -> None:
     if samples.ndim != 4 or not len(samples):
         raise InvalidSettings(
             f"samples have shape {samples.shape}; give [n, channels, height, width], n at least 1"
@@ -159,62 +230,11 @@ def _partial_folder(folder: Path) -> Path:
         ) from error
 
 
-def _write_onnx(model: DeployedModel, input_shape: Sequence[int], file: Path) -> Compute:
-    file.write_bytes(to_onnx(model, input_shape))
-    return onnx_logits(file, threads=1)
-
-
-def _write_weights(model: DeployedModel, input_shape: Sequence[int], file: Path) -> Compute:
-    from safetensors.torch import load_model, save_model
-
-    save_model(model.network, str(file))
-    again = copy.deepcopy(model)
-    with torch.no_grad():
-        for tensor in [*again.network.parameters(), *again.network.buffers()]:
-            tensor.zero_()
-    load_model(again.network, file)
-    return torch_logits(again)
-
-
-def _write_program(model: DeployedModel, input_shape: Sequence[int], file: Path) -> Compute:
-    # Two images: a batch of one would be taken for a constant.
-    images = torch.zeros(2, *input_shape)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            # torch.export warns of deprecations in its own code.
-            warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
-            batch = {0: torch.export.Dim("batch")}
-            program = torch.export.export(model, (images,), dynamic_shapes=(batch,), strict=False)
-            torch.export.save(program, file)
-            loaded = torch.export.load(file).module()
-    except Exception as error:
-        raise ExportError(
-            f"torch.export cannot write {type(model.network).__name__}: {type(error).__name__}: "
-            f"{str(error)[:300]}. Leave out the format 'torch_export', or make the network "
-            "independent of the batch size and of its input's values"
-        ) from error
-
-    def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = loaded(torch.from_numpy(images)).numpy()
-        return logits
-
-    return compute
-
-
-_WRITERS = {
-    "onnx": _write_onnx,
-    "safetensors": _write_weights,
-    "torch_export": _write_program,
-}
-
-
 def _description(
     model: DeployedModel,
     folder: Path,
     info: Mapping[str, Any],
     samples: NDArray[np.float32],
-    agreements: Mapping[str, Agreement],
 ) -> dict[str, Any]:
     return {
         "value_range": [0, 255],
@@ -226,15 +246,20 @@ def _description(
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "params": sum(p.numel() for p in model.network.parameters()),
-        "files": {
-            file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-            for file in sorted(folder.iterdir())
-        },
-        "agreement": {
-            name: {"difference": a.difference, "tolerance": a.tolerance, "images": a.images}
-            for name, a in agreements.items()
-        },
+        "files": described_files(folder),
         "torch": torch.__version__,
+    }
+
+
+def described_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Bytes and SHA-256 of every file in a folder and its folders, by its path in it."""
+    return {
+        file.relative_to(folder).as_posix(): {
+            "bytes": file.stat().st_size,
+            "sha256": _sha256(file),
+        }
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
     }
 
 
@@ -254,7 +279,8 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _write_json(file: Path, value: Mapping[str, Any]) -> None:
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON values for readers, in UTF-8."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     file.write_text(text + "\n", encoding="utf-8")
 

@@ -183,11 +183,11 @@ def finished(folder: Path, store: Store, name: str, space: str | Space = "auto")
 def _same(settings: Settings, kept: Study, opened: bool) -> None:
     """Refuse to go on with a study for another question."""
     asked = settings.model_dump(mode="json")
-    changed = sorted(key for key in asked if asked[key] != kept.settings.get(key))
+    # Settings that an older parti did not know had the values that are defaults now.
+    before = settings_of(**kept.settings).model_dump(mode="json")
+    changed = sorted(key for key in asked if asked[key] != before[key])
     if changed:
-        differences = ", ".join(
-            f"{key} {kept.settings.get(key)!r} -> {asked[key]!r}" for key in changed
-        )
+        differences = ", ".join(f"{key} {before[key]!r} -> {asked[key]!r}" for key in changed)
         why = " is finished and its test split has been opened" if opened else " exists"
         raise InvalidSettings(
             f"study {kept.name!r}{why}, so it cannot go on with other settings ({differences}); "
@@ -197,12 +197,16 @@ def _same(settings: Settings, kept: Study, opened: bool) -> None:
 
 def _understood(desk: Desk) -> list[tuple[str, str]]:
     """What is about to be done with what, in rows; everything that can be checked is checked."""
+    from parti.evaluators.runtimes import load_runtime
+    from parti.finding.devices import checked_devices
     from parti.finding.outcome import described_space
     from parti.finding.strategy import check_strategy, strategy_name
     from parti.tasks.summary import describe
 
     space = described_space(desk)
     check_strategy(desk)
+    load_runtime(desk.settings.runtime, desk.settings.precision)
+    devices = checked_devices(desk.settings, desk.space, desk.seen) if desk.settings.devices else ""
     limits = desk.settings.study_constraints
     return [
         *describe(desk.data, desk.splits),
@@ -210,6 +214,7 @@ def _understood(desk: Desk) -> list[tuple[str, str]]:
         ("strategy", strategy_name(desk)),
         *([("supernet", _supernet_in_words(desk.shared))] if desk.shared else []),
         *([("constraints", ", ".join(map(str, limits)))] if limits else []),
+        *([("latency", devices)] if devices else []),
         ("plan", _plan_in_words(desk)),
         ("study", f"{desk.name} in {desk.folder}"),
     ]

@@ -17,20 +17,22 @@ from parti.core.protocols import Evaluator, Store, Strategy
 from parti.core.study import Budget, Study
 from parti.core.trial import Job, Trial
 from parti.core.walks import sample
-from parti.deploy.model import DeployedModel
 from parti.evaluators.complexity import Complexity
-from parti.evaluators.latency import Latency
+from parti.evaluators.predicted_latency import Measuring, PredictedLatency
 from parti.evaluators.recipe import Recipe, default_recipe
 from parti.evaluators.staged import Staged
 from parti.evaluators.training import Training
 from parti.executors import Processes
 from parti.finding.attain import attainable
+from parti.finding.devices import search_latency
 from parti.finding.files import write_json
 from parti.finding.fixed import fixed
 from parti.finding.given import Given
 from parti.finding.plan import MOST_FINAL_EPOCHS, Plan, plan_search, seconds_per_image
+from parti.finding.robust import robust, robust_training
 from parti.finding.settings import Settings
 from parti.finding.sharing import Sharing, recipe_of
+from parti.finding.transfer import Initialized, Source, load_source, starting
 from parti.finding.watch import Watcher
 from parti.loop import search
 from parti.networks.known import default_known
@@ -41,8 +43,6 @@ from parti.tasks.splits import load_splits, part_of, save_splits, search_data, s
 from parti.tasks.values import ImageData, SearchData, Splits, TestData
 
 __all__ = ["Desk"]
-
-LATENCIES = frozenset({"latency_ms", "latency_p95_ms"})
 
 FEWEST_VAL_IMAGES = 2_000
 """A trial on a part of the training images is validated on a part too, but not on fewer."""
@@ -93,7 +93,10 @@ class Desk:
         file = self.root / "splits.npz"
         if file.exists():
             return load_splits(file, self.data)
-        splits = split(self.data, seed=self.settings.seed)
+        if self.source is not None and self.continues_data:
+            splits = load_splits(self.source.splits, self.data)
+        else:
+            splits = split(self.data, seed=self.settings.seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         save_splits(file, splits, self.data)
         return splits
@@ -106,6 +109,35 @@ class Desk:
     def sealed(self) -> TestData:
         """The test images. Called once, at the end."""
         return test_data(self.data, self.splits, self.folder / "cache")
+
+    # --- what it starts from ---
+
+    @cached_property
+    def source(self) -> Source | None:
+        """The study that this one starts from, if it starts from one.
+
+        Raises:
+            StoreError: it is not there, or not finished.
+        """
+        init = self.settings.init
+        return None if init is None else load_source(self.store, self.folder, init)
+
+    @cached_property
+    def continues_data(self) -> bool:
+        """Whether it starts from a study of the same data, whose splits it must keep.
+
+        The weights have been trained on that study's training images: in other splits, some of
+        them would be test images.
+        """
+        return self.source is not None and self.source.fingerprint == self.data.fingerprint
+
+    @cached_property
+    def initialized(self) -> Initialized | None:
+        """The space, with the weights that it starts from; None where it starts fresh."""
+        if self.source is None:
+            return None
+        useful = self.continues_data or self.source.tells_apart(self.seen.classes)
+        return Initialized(self.space, self.source.weights, fresh_head=not useful)
 
     # --- space, recipe, plan ---
 
@@ -122,6 +154,8 @@ class Desk:
             return self.settings.space
         if self.settings.space != "auto":
             return self.settings.space
+        if self.source is not None:
+            return self.source.space_name
         asked = self.asked_recipe
         return default_space(self.seen.input_shape) if asked is None else asked.space
 
@@ -138,11 +172,13 @@ class Desk:
     @cached_property
     def space(self) -> Any:
         """What is searched."""
-        return self.bound({}) if self.shared is None else self.shared.space
+        return self.bound(self.sizes) if self.shared is None else self.shared.space
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        """Further arguments of the space, which a recipe has for its own."""
+        """Further arguments of the space, which a recipe has for its own, or another study had."""
+        if self.source is not None and self.source.result["space"]["name"] == self.space_name:
+            return self.source.sizes(self.shape)
         return {} if self.shared is None else self.shared.recipe.sizes
 
     def bound(self, sizes: Mapping[str, int]) -> Any:
@@ -214,6 +250,8 @@ class Desk:
         Raises:
             InvalidStudy: there is none.
         """
+        if self.source is not None and self.settings.keep_architecture:
+            return self.source.kept(self.space)
         cheap = self.complexity(self.space)
         if any(c.metric in cheap.provides for c in self.settings.study_constraints):
             return attainable(
@@ -228,16 +266,19 @@ class Desk:
         return Complexity(space, self.seen.input_shape)
 
     @cached_property
-    def latency(self) -> Latency | None:
-        """Measures latency, if that is an objective or limited."""
-        asked = {*self.settings.objectives, *self.settings.at_most, *self.settings.at_least}
-        if not asked & LATENCIES:
-            return None
-        deployed = partial(DeployedModel, mean=self.seen.mean, std=self.seen.std)
-        return Latency(self.space, self.seen.input_shape, deployed=deployed)
+    def latency(self) -> Measuring | None:
+        """Measures or predicts latency, if that is an objective or limited."""
+        if self.settings.predict_latency:
+            self.watcher.say("measuring some networks to learn how to predict latency ...")
+        found = search_latency(
+            self.settings, self.space, self.seen, self.folder, self.settings.seed
+        )
+        if isinstance(found, PredictedLatency):
+            self.watcher.say(f"latency is {found.summary}")
+        return found
 
     def evaluator(self, space: Any, epochs: int, images: int | None = None) -> Evaluator:
-        """Measures complexity, perhaps latency, then trains.
+        """Measures complexity, perhaps latency, then trains; robustness last, if asked for.
 
         Args:
             space: builds the networks.
@@ -249,15 +290,16 @@ class Desk:
         if images is not None and images < len(data.train_labels):
             val = max(FEWEST_VAL_IMAGES, images // 4)
             data = part_of(data, images, val, seed=self.settings.seed)
-        training = Training(
-            space,
-            data,
-            self.recipe(data, epochs),
+        training = partial(
+            Training,
+            self.initialized or space if space is self.space else space,
+            recipe=self.recipe(data, epochs),
             device=self.settings.device,
             threads=self.threads,
             horizon=epochs,
         )
-        return self.staged(space, training)
+        last = robust_training(training, self.settings, space, data, self.threads)
+        return self.staged(space, last)
 
     def staged(self, space: Any, last: Evaluator) -> Evaluator:
         """Measures complexity, perhaps latency, then what `last` does if limits are kept to."""
@@ -269,7 +311,12 @@ class Desk:
     def search_evaluator(self) -> Evaluator:
         """Measures the trials of the search: with inherited weights, or by a short training."""
         if self.shared is not None and self.inherits:
-            return self.staged(self.space, self.shared.inherited())
+            shared = self.shared
+            inherited = shared.inherited()
+            last = robust(
+                inherited, self.settings, self.space, self.seen, self.threads, shared.load
+            )
+            return self.staged(self.space, last)
         return self.evaluator(self.space, self.plan.epochs, self.plan.images)
 
     # --- searching ---
@@ -303,6 +350,8 @@ class Desk:
 
     def run(self, study: Study, strategy: Strategy, evaluator: Evaluator) -> list[Trial]:
         """Search, or go on searching; checkpoints lie in the study's own folder."""
+        if study.name == self.name:
+            strategy = starting(self, strategy, study)
         return search(
             study,
             strategy,

@@ -20,12 +20,16 @@ from parti.deploy.check import onnx_logits
 from parti.deploy.export import export
 from parti.deploy.model import DeployedModel
 from parti.evaluators.complexity import complexity
-from parti.evaluators.latency import measure_latency
 from parti.evaluators.trained import load_trained, predict
 from parti.finding.described import described_supernet, written
 from parti.finding.desk import Desk
+from parti.finding.devices import latency_of
+from parti.finding.examined import examined
+from parti.finding.explained import explained
+from parti.finding.predictions import keep_predictions
 from parti.finding.stages import Contender, Searched
 from parti.finding.strategy import strategy_arguments, strategy_name
+from parti.finding.transfer import described_start
 from parti.reports.formats import opened
 from parti.tasks.classification import accuracy, report
 from parti.tasks.summary import summary
@@ -53,13 +57,16 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
         The result, as JSON values; `docs/result.md` lists what is in it.
     """
     desk.watcher.stage("testing once, exporting, reporting")
+    if desk.source is not None and desk.continues_data:
+        searched.openings += desk.source.openings
     test = desk.sealed()
     winner = _described(desk, searched.winner, test)
     winner["trial"] = searched.finalists[0][0].number
     baselines = [_described(desk, contender, test) for contender in searched.baselines]
     files = _export(desk, searched, winner, test)
+    winner.update(examined(desk, searched, winner, test))
     costs = _cost(desk, searched)
-    return {
+    result = {
         "study": desk.name,
         "command": command,
         "status": "done",
@@ -70,6 +77,7 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
         "strategy": {"name": strategy_name(desk), "arguments": _plain(strategy_arguments(desk))},
         "recipe": _recipe(desk, searched),
         "supernet": described_supernet(desk, searched),
+        "init": described_start(desk, searched.winner.architecture),
         "test_openings": searched.openings,
         "objectives": [{"metric": o.metric, "goal": o.goal} for o in searched.study.objectives],
         "constraints": [str(constraint) for constraint in searched.study.constraints],
@@ -79,6 +87,8 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
         "finalists": [_finalist(found, trained) for found, trained in searched.finalists],
         "baselines": baselines,
         "cost": costs,
+        "agreement": _agreement(winner),
+        "search_latency": None if desk.latency is None else desk.latency.conditions,
         "files": files,
         "versions": {
             "parti": __version__,
@@ -86,6 +96,16 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
             "python": platform.python_version(),
         },
     }
+    return {**result, "explanation": explained(desk, searched, result)}
+
+
+def _agreement(winner: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How well scores without training ranked what the search has trained, in a line each."""
+    compared = winner["proxies"] or {}
+    return [
+        {"what": f"{one['proxy']}, without training", "kendall": one["kendall"], "n": one["n"]}
+        for one in compared.get("found", ())
+    ]
 
 
 def _described(desk: Desk, contender: Contender, test: TestData) -> dict[str, Any]:
@@ -100,10 +120,12 @@ def _described(desk: Desk, contender: Contender, test: TestData) -> dict[str, An
         logits = predict(network, test.images, mean=desk.seen.mean, std=desk.seen.std)
         accuracies.append(accuracy(logits, labels))
         if one is trial:
-            metrics = {**report(logits, labels, test.classes), "n": len(labels)}
+            known = predict(network, desk.seen.val_images, mean=desk.seen.mean, std=desk.seen.std)
+            validation = known, torch.from_numpy(np.asarray(desk.seen.val_labels))
+            described = report(logits, labels, test.classes, validation=validation)
+            metrics = {**described, "n": len(labels)}
     network = load_trained(contender.space, contender.architecture, folder)
     cost = complexity(network, desk.seen.input_shape)
-    latency = measure_latency(_deployed(desk, network), desk.seen.input_shape)
     return {
         "name": contender.name,
         "kind": contender.kind,
@@ -120,9 +142,7 @@ def _described(desk: Desk, contender: Contender, test: TestData) -> dict[str, An
         "macs": cost.macs,
         "activation_bytes": cost.activation_bytes,
         "weight_bytes": cost.weight_bytes,
-        "latency_ms": latency.median_ms,
-        "latency_p95_ms": latency.p95_ms,
-        "latency_conditions": latency.conditions,
+        **latency_of(desk, network),
         "metrics": metrics,
         "modules": [
             {
@@ -186,6 +206,7 @@ def _export(
             "std": list(desk.seen.std),
         },
         samples=_channels_first(desk.seen.val_images[:SAMPLES]),
+        keep=desk.folder / "samples.npz",
     )
     onnx = folder / "model.onnx"
     compute = onnx_logits(onnx)
@@ -198,6 +219,7 @@ def _export(
     winner["test_accuracy"] = accuracy(
         torch.from_numpy(logits), torch.from_numpy(np.asarray(test.labels))
     )
+    keep_predictions(desk.folder, desk.data, desk.splits, test.labels, logits)
     winner["onnx_bytes"] = onnx.stat().st_size
     names = {
         "onnx": onnx,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,9 @@ FEWEST_IMAGES = 1_000
 SECONDS_FOR_THE_REST = 20.0
 """Time kept free for testing, export and report."""
 
+SAFETY = 0.95
+"""Share of what else is left that the final training is planned to take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shares:
@@ -88,6 +91,7 @@ class Plan:
         population: of the evolution.
         search_seconds: time for the search; None for no limit.
         baseline_seconds: time for random search, at most; None for no limit.
+        seconds: that planning has taken.
     """
 
     epochs: int
@@ -95,6 +99,7 @@ class Plan:
     population: int
     search_seconds: float | None
     baseline_seconds: float | None
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ def plan_search(
     """
     if (kept := read_json(file)) is not None:
         return Plan(**kept)
+    began = time.monotonic()
     epochs = settings.epochs or max(1, min(MOST_TRIAL_EPOCHS, round(IMAGES_PER_TRIAL / images)))
     usual, share = wanted_trials(settings.seconds or 0.0), 1.0
     trials = settings.trials or (usual if settings.recipe is None else INHERITED_TRIALS)
@@ -152,6 +158,7 @@ def plan_search(
             images=max(min(images, FEWEST_IMAGES), round(images * share)),
             search_seconds=settings.seconds * share_of.search,
             baseline_seconds=settings.seconds * share_of.baseline or None,
+            seconds=time.monotonic() - began,
         )
     write_json(file, asdict(plan))
     return plan
@@ -184,7 +191,7 @@ def plan_finals(
     finalists, seeds = settings.finalists or _finalists(settings), settings.seeds or 1
     epochs = wanted
     if left is not None and settings.final_epochs is None:
-        left = max(0.0, left - SECONDS_FOR_THE_REST)
+        left = SAFETY * max(0.0, left - SECONDS_FOR_THE_REST)
         searches = 2 if settings.rival else 1
         winner = epoch_seconds[0]
         for finalists, seeds in _ambitions(settings):

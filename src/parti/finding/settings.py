@@ -13,15 +13,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from parti.core.errors import InvalidSettings
 from parti.core.study import Constraint, Objective
+from parti.evaluators.devices import parse_device
 
 __all__ = ["Settings", "parse_duration", "parse_number", "settings_of"]
 
 SMALL_IS_GOOD = frozenset(
     {"params", "macs", "activation_bytes", "latency_ms", "latency_p95_ms", "val_loss"}
 )
-LARGE_IS_GOOD = frozenset({"val_accuracy", "val_f1", "val_precision", "val_recall", "val_auc"})
+LARGE_IS_GOOD = frozenset(
+    {
+        "val_accuracy",
+        "val_f1",
+        "val_precision",
+        "val_recall",
+        "val_auc",
+        "val_accuracy_corrupted",
+        "val_accuracy_fgsm",
+        "val_accuracy_pgd",
+        "val_accuracy_label_noise",
+    }
+)
 METRICS = SMALL_IS_GOOD | LARGE_IS_GOOD
 """What can be optimized or limited."""
+LATENCIES = frozenset({"latency_ms", "latency_p95_ms"})
+"""What devices measure; of one device of several, `latency_ms@NAME`."""
 
 DEFAULT_SECONDS = 600.0
 """The budget when none is given."""
@@ -33,7 +48,9 @@ class Settings(BaseModel):
     """Everything that decides the result of `parti search`.
 
     With a `recipe`, a supernet is trained for `supernet_epochs` before the search; with
-    `supernet_of`, the one of another study is taken, as `parti specialize` does.
+    `supernet_of`, the one of another study is taken, as `parti specialize` does. With `init`,
+    the search starts from the architectures and weights of another study; with
+    `keep_architecture`, its network is fine-tuned and nothing is searched.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -49,6 +66,8 @@ class Settings(BaseModel):
     recipe: str | None = None
     supernet_epochs: Count | None = None
     supernet_of: str | None = None
+    init: str | None = None
+    keep_architecture: bool = False
     epochs: Count | None = None
     final_epochs: Count | None = None
     finalists: Count | None = None
@@ -59,6 +78,10 @@ class Settings(BaseModel):
     image_column: str | None = None
     label_column: str | None = None
     device: str = "auto"
+    devices: tuple[str, ...] = ()
+    predict_latency: bool = False
+    runtime: str = "onnxruntime"
+    precision: str = "float32"
 
     @field_validator("objectives")
     @classmethod
@@ -87,10 +110,49 @@ class Settings(BaseModel):
             raise ValueError("a supernet needs a recipe; name one, as --recipe single-path")
         return self
 
+    @model_validator(mode="after")
+    def _devices_have_the_names_asked_for(self) -> Self:
+        names = {device.name for device in map(parse_device, self.devices)}
+        for metric in sorted(self.metrics):
+            name = metric.partition("@")[2]
+            if name and name not in names:
+                raise ValueError(f"{metric}: no device has that name; --device {name}=http://...")
+        if self.devices and (self.runtime, self.precision) != ("onnxruntime", "float32"):
+            raise ValueError("devices measure in ONNX Runtime in float32; leave out the runtime")
+        if self.predict_latency and not any(m.startswith("latency_") for m in self.metrics):
+            raise ValueError("latency is predicted where it is limited or optimized; it is neither")
+        return self
+
+    @model_validator(mode="after")
+    def _label_noise_needs_training(self) -> Self:
+        if self.recipe is not None and "val_accuracy_label_noise" in self.metrics:
+            raise ValueError(
+                "val_accuracy_label_noise needs a training of each trial, and networks with the "
+                "weights of a supernet have none; leave out --recipe, or choose another metric"
+            )
+        return self
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """All that is optimized or limited."""
+        return frozenset({*self.objectives, *self.at_most, *self.at_least})
+
+    @model_validator(mode="after")
+    def _init_needs_no_recipe(self) -> Self:
+        if self.init is not None and self.recipe is not None:
+            raise ValueError(
+                "a recipe trains a supernet, which cannot start from the weights of --init; "
+                "leave one of them out"
+            )
+        if self.keep_architecture and self.init is None:
+            raise ValueError("which architecture to keep? name its study, as --init STUDY")
+        return self
+
     @property
     def rival(self) -> bool:
         """Whether a random search of the same cost stands beside the search."""
-        return self.baselines and not (self.recipe is None and self.strategy == "random")
+        alone = self.keep_architecture or (self.recipe is None and self.strategy == "random")
+        return self.baselines and not alone
 
     @property
     def study_objectives(self) -> tuple[Objective, ...]:
@@ -112,7 +174,7 @@ class Settings(BaseModel):
     @property
     def name(self) -> str:
         """A name for the study that is equal for equal settings: `digits-3f2a90`."""
-        text = json.dumps(self.model_dump(), sort_keys=True)
+        text = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
         origin = self.supernet_of or Path(self.data.removeprefix("hf:")).stem
         stem = re.sub(r"[^A-Za-z0-9]+", "-", origin).strip("-")
         return f"{stem or 'study'}-{blake2b(text.encode(), digest_size=3).hexdigest()}"
@@ -165,9 +227,15 @@ def parse_number(text: str) -> float:
 
 
 def _check_metrics(metrics: Any) -> None:
-    if unknown := [metric for metric in metrics if metric not in METRICS]:
+    if unknown := [metric for metric in metrics if _measured(metric) not in METRICS]:
         raise ValueError(f"unknown metrics {unknown}; there are {', '.join(sorted(METRICS))}")
 
 
 def _goal(metric: str) -> Literal["min", "max"]:
-    return "min" if metric in SMALL_IS_GOOD else "max"
+    return "min" if _measured(metric) in SMALL_IS_GOOD else "max"
+
+
+def _measured(metric: str) -> str:
+    """The metric without the name of a device: `latency_ms` of `latency_ms@pi`."""
+    base, sign, name = metric.partition("@")
+    return base if sign and name and base in LATENCIES else metric

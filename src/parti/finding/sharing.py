@@ -18,12 +18,20 @@ from parti.core.walks import canonical
 from parti.evaluators.inherited import InheritedWeights
 from parti.finding.files import read_json, write_json
 from parti.finding.settings import Settings
-from parti.finding.supernet_plan import SupernetPlan, fitted, halved, plan_supernet, rehearse
+from parti.finding.supernet_plan import (
+    SupernetPlan,
+    fitted,
+    halved,
+    longest,
+    plan_supernet,
+    rehearse,
+)
 from parti.recipes import RECIPES
 from parti.recipes.bench import Costs
 from parti.recipes.costs import ExpectedCost, expected_cost, latency_ms
+from parti.recipes.course import stage_space
 from parti.recipes.recipe import SupernetRecipe
-from parti.recipes.training import SupernetTraining, load_supernet, stage_space
+from parti.recipes.training import SupernetTraining, load_supernet
 from parti.supernets.derive import derive
 from parti.supernets.share import Relaxed, Supernet, supernet
 from parti.supernets.subnets import extract
@@ -130,7 +138,13 @@ class Sharing:
         self, space: Any, data: SearchData, recipe: SupernetRecipe, costs: Costs | None
     ) -> SupernetTraining:
         return SupernetTraining(
-            space, data, recipe, costs=costs, device=self.settings.device, threads=self.threads
+            space,
+            data,
+            recipe,
+            costs=costs,
+            device=self.settings.device,
+            threads=self.threads,
+            seconds=longest(self.settings),
         )
 
     def _costs(self) -> ExpectedCost:

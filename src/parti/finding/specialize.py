@@ -16,7 +16,7 @@ DEFAULT_SECONDS = 300.0
 
 TAKEN = (
     *("data", "image_size", "image_column", "label_column", "space", "recipe"),
-    *("objectives", "device", "seed"),
+    *("objectives", "device", "devices", "predict_latency", "runtime", "precision", "seed"),
 )
 """Settings that are those of the study whose supernet is used."""
 

@@ -7,52 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from parti.core.architecture import Architecture
 from parti.core.study import Budget, Study, pareto_front
-from parti.core.trial import Proposal, State, Trial
+from parti.core.trial import State, Trial
 from parti.core.walks import sample
 from parti.evaluators.complexity import complexity
 from parti.evaluators.recipe import Recipe
-from parti.evaluators.wrappers import Remembered, Routed
+from parti.evaluators.wrappers import Remembered
+from parti.finding.clock import rival_seconds, seconds_left
 from parti.finding.desk import Desk
 from parti.finding.errors import NothingFound
+from parti.finding.full_training import (
+    Contender,
+    Trained,
+    collect,
+    train_again,
+    train_finalists,
+)
 from parti.finding.plan import FINALISTS, Finals, plan_finals, seconds_per_image
 from parti.finding.strategy import make_strategy, strategy_name
 from parti.finding.supernet_stages import measure_agreement, train_supernet
-from parti.strategies.listed import Listed
 from parti.strategies.random_search import RandomSearch
 
 __all__ = ["Contender", "Searched", "best_first", "epoch_seconds", "run_stages", "search_stage"]
-
-
-@dataclass
-class Contender:
-    """A network that was trained in full: the winner, or a baseline.
-
-    Args:
-        name: what to call it: "winner", "random search", "resnet20".
-        kind: "search" or "fixed".
-        space: builds it.
-        architecture: what is built.
-        trained: the trials that trained it, one for each seed, with their folders.
-        trials: how many trials its search trained; 0 for a fixed network.
-    """
-
-    name: str
-    kind: str
-    space: Any
-    architecture: Architecture
-    trained: list[tuple[Trial, Path]] = field(default_factory=list)
-    trials: int = 0
-
-    @property
-    def shipped(self) -> tuple[Trial, Path]:
-        """The training with the best validation accuracy."""
-        return max(self.trained, key=lambda item: item[0].metrics["val_accuracy"])
 
 
 @dataclass
@@ -93,9 +73,8 @@ def run_stages(desk: Desk) -> Searched:
     )
     candidates = best_first(study, trials)[: finals.finalists]
     rivals = best_first(study, random_trials)[: finals.finalists]
-    found = list(dict.fromkeys(t.architecture for t in [*candidates, *rivals]))
     fixed = [_only_member(desk.fixed)] if desk.settings.baselines else []
-    trained = _train_in_full(desk, 0, found, fixed, finals)
+    trained = train_finalists(desk, candidates, rivals, fixed, finals)
     ranked = _ranked(trained, candidates)
     if not ranked:
         reasons = "; ".join(sorted({t.error or "no result" for t, _ in trained.values()}))
@@ -109,11 +88,8 @@ def run_stages(desk: Desk) -> Searched:
     for architecture in fixed:
         name = str(architecture["network"])
         contenders.append(Contender(name, "fixed", desk.fixed, architecture, []))
-    _collect(contenders, trained)
-    for seed in range(1, finals.seeds):
-        desk.watcher.stage(f"training the winners again, seed {seed + 1} of {finals.seeds}")
-        again = list(dict.fromkeys(c.architecture for c in contenders if c.kind == "search"))
-        _collect(contenders, _train_in_full(desk, seed, again, fixed, finals))
+    collect(contenders, trained)
+    finals = train_again(desk, contenders, fixed, finals)
     for contender in contenders:
         if not contender.trained:
             raise NothingFound(
@@ -165,14 +141,17 @@ def search_stage(desk: Desk) -> tuple[Study, list[Trial]]:
 def _random_search(desk: Desk, trials: int) -> list[Trial]:
     """Search at random at the same cost; what the search has trained is not trained again.
 
-    The cost is counted in trials; where a supernet was trained, in seconds.
+    The cost is counted in trials; where a supernet was trained, in seconds, as far as those that
+    are left allow.
     """
     if not desk.settings.rival:
         return []
     plan = desk.plan
     budget = Budget(trials, plan.baseline_seconds)
     if desk.shared is not None:
-        budget = Budget(seconds=desk.spent("supernet", ""))
+        left = seconds_left(desk, "random", "agreement", *desk.parts("final-"))
+        cost = desk.spent("supernet", "")
+        budget = Budget(seconds=rival_seconds(desk.settings, cost, left))
     study = desk.study("random", budget=budget, seed=desk.settings.seed)
     evaluator = desk.evaluator(desk.space, plan.epochs, plan.images)
     if not desk.inherits:
@@ -186,9 +165,8 @@ def _plan_finals(
     desk: Desk, study: Study, trials: Sequence[Trial], random_trials: Sequence[Trial]
 ) -> Finals:
     ranked = best_first(study, trials if desk.inherits else [*trials, *random_trials])
-    left, each, fixed = None, list[float](), 0.0
-    if desk.settings.seconds is not None:
-        left = desk.settings.seconds - desk.spent("supernet", "", "random", "agreement")
+    left, each, fixed = seconds_left(desk, *desk.parts("final-")), list[float](), 0.0
+    if left is not None:
         each = epoch_seconds(desk, ranked)
         if desk.settings.baselines:
             network = desk.fixed.build(_only_member(desk.fixed))
@@ -200,56 +178,32 @@ def _plan_finals(
 
 
 def epoch_seconds(desk: Desk, ranked: Sequence[Trial]) -> list[float]:
-    """How long an epoch of all images takes for the best of the trials.
+    """How long an epoch of all images takes now for the best of the trials.
 
     Args:
         desk: what the search works with.
-        ranked: trials, best first; what they took tells, unless their weights were inherited.
+        ranked: trials, best first; what they took tells, unless their weights were inherited. If
+            the best is slower now than it was then, all are taken to be.
     """
-    images = len(desk.seen.train_labels)
-    if not desk.inherits:
-        scale = images / desk.plan.images / desk.plan.epochs
-        return [trial.seconds * scale for trial in ranked[:10]]
-    recipe = desk.recipe(desk.seen, 1)
-    networks = (desk.space.build(trial.architecture) for trial in ranked[:FINALISTS])
-    return [
-        images * seconds_per_image(network, desk.seen, recipe, desk.threads) for network in networks
-    ]
+    images, recipe = len(desk.seen.train_labels), desk.recipe(desk.seen, 1)
 
+    def now(trial: Trial) -> float:
+        network = desk.space.build(trial.architecture)
+        return images * seconds_per_image(network, desk.seen, recipe, desk.threads)
 
-Trained = dict[Architecture, tuple[Trial, Path]]
-
-
-def _train_in_full(
-    desk: Desk,
-    seed: int,
-    found: Sequence[Architecture],
-    fixed: Sequence[Architecture],
-    finals: Finals,
-) -> Trained:
-    """Train some architectures, found and fixed, with one seed, as a study of its own."""
-    study = desk.study(
-        f"final-{seed}", budget=Budget(), seed=desk.settings.seed + seed, constrained=False
-    )
-    routes = dict.fromkeys(found, desk.evaluator(desk.space, finals.epochs))
-    routes |= dict.fromkeys(fixed, desk.evaluator(desk.fixed, finals.fixed_epochs))
-    proposals = [Proposal(architecture) for architecture in routes]
-    trials = desk.run(study, Listed(proposals), Routed(routes))
-    return {t.architecture: (t, desk.trial_folder(study, t)) for t in trials}
+    if desk.inherits:
+        return [now(trial) for trial in ranked[:FINALISTS]]
+    scale = images / desk.plan.images / desk.plan.epochs
+    then = [trial.seconds * scale for trial in ranked[:10]]
+    slower = max(1.0, now(ranked[0]) / then[0])
+    return [slower * seconds for seconds in then]
 
 
 def _ranked(trained: Trained, searched: Sequence[Trial]) -> list[Trial]:
     """Searched trials that were trained in full, best validation accuracy first."""
-    found = [t for t in searched if trained[t.architecture][0].state is State.DONE]
+    tried = [t for t in searched if t.architecture in trained]
+    found = [t for t in tried if trained[t.architecture][0].state is State.DONE]
     return sorted(found, key=lambda t: -trained[t.architecture][0].metrics["val_accuracy"])
-
-
-def _collect(contenders: Sequence[Contender], trained: Trained) -> None:
-    """Give each contender what was trained of it."""
-    for contender in contenders:
-        trial, folder = trained[contender.architecture]
-        if trial.state is State.DONE:
-            contender.trained.append((trial, folder))
 
 
 def _trained_count(trials: Iterable[Trial]) -> int:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_strategy", "make_strategy", "strategy_arguments", "strategy_name"]
 
-SHARED = "evolution"
-"""What searches with inherited weights, as in Guo et al., Single Path One-Shot, ECCV 2020."""
-
 DERIVED = "strongest"
 """What the search is called where a supernet says which architectures are best."""
 
@@ -71,10 +68,11 @@ def check_strategy(desk: Desk) -> None:
 
 
 def strategy_name(desk: Desk) -> str:
-    """The strategy's name; with a recipe, evolution unless another is asked for."""
-    if desk.asked_recipe is None or desk.settings.strategy != "auto":
+    """The strategy's name; with a recipe, that of its paper unless another is asked for."""
+    asked = desk.asked_recipe
+    if asked is None or desk.settings.strategy != "auto":
         return desk.settings.strategy
-    return DERIVED if desk.derives else SHARED
+    return DERIVED if asked.derives else asked.searched_by
 
 
 def strategy_arguments(desk: Desk) -> dict[str, Any]:

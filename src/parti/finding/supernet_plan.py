@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from parti.recipes.training import SupernetTraining
     from parti.tasks.values import SearchData
 
-__all__ = ["SupernetPlan", "fitted", "halved", "plan_supernet", "rehearse"]
+__all__ = ["SupernetPlan", "fitted", "halved", "longest", "plan_supernet", "rehearse"]
 
 SMALLEST = {"channels": 8, "width": 8, "cells": 3, "layers": 1}
 """Sizes of spaces that may be halved, down to these."""
@@ -57,6 +57,9 @@ LEAST_PART = 0.25
 """At least this share of a rehearsed epoch is taken to grow with its steps, for clocks are noisy;
 and rehearsals leave at least this share of its time to the supernet."""
 
+LATEST = 2.0
+"""A supernet that takes so many times its share of the time stops after the epoch it is in."""
+
 HOPELESS = 4.0
 """When one step tells that a size takes so many times too long, no further step is rehearsed."""
 
@@ -69,11 +72,13 @@ class SupernetPlan:
         epochs: of its training.
         images: training images in each epoch; all, or a stratified part.
         halvings: how often the recipe's sizes of the space are halved.
+        seconds: that rehearsals have taken.
     """
 
     epochs: int
     images: int
     halvings: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
 
 def plan_supernet(
@@ -122,9 +127,17 @@ def plan_supernet(
     if epochs < stages:
         part = min(images, max(FEWEST_IMAGES, round((seconds / stages - fixed) / each)))
     most = max(recipe.training.epochs, round(LEAST_WANTED / images))
-    plan = SupernetPlan(max(stages, min(most, math.floor(epochs))), part, halvings)
+    took = time.monotonic() - began
+    plan = SupernetPlan(max(stages, min(most, math.floor(epochs))), part, halvings, took)
     write_json(file, asdict(plan))
     return plan
+
+
+def longest(settings: Settings) -> float | None:
+    """Seconds after which the training of a supernet stops, done or not; None for no limit."""
+    if settings.seconds is None or settings.supernet_epochs is not None:
+        return None
+    return LATEST * settings.seconds * shares(settings).supernet
 
 
 def halved(recipe: SupernetRecipe, times: int) -> SupernetRecipe:

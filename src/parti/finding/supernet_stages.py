@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from parti.core.architecture import Architecture
+from parti.core.protocols import Evaluator
 from parti.core.study import Budget, Objective
 from parti.core.trial import Proposal, State, Trial
 from parti.finding.errors import NothingFound
+from parti.finding.settings import Settings
 from parti.finding.supernet_plan import FEWEST_SEEN
 from parti.strategies.listed import Listed
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from parti.finding.desk import Desk
     from parti.finding.sharing import Sharing
 
-__all__ = ["measure_agreement", "supernet_in_words", "train_supernet"]
+__all__ = ["judged_by", "measure_agreement", "supernet_in_words", "train_supernet"]
 
 ACCURACY = (Objective("val_accuracy", "max"),)
 
@@ -41,7 +44,12 @@ def train_supernet(desk: Desk, shared: Sharing) -> Trial:
             "networks from bad ones; give it a larger --budget or more --supernet-epochs"
         )
     only = Proposal(Architecture({"supernet": shared.recipe.name}))
-    (trial,) = desk.run(replace(study, objectives=ACCURACY), Listed([only]), shared.training())
+    began = time.monotonic()
+    training = shared.training()  # which may measure what options cost
+    study = replace(study, objectives=judged_by(desk.settings, training))
+    desk.store.create(study)
+    desk.store.spend(study.name, time.monotonic() - began)
+    (trial,) = desk.run(study, Listed([only]), training)
     if trial.state is not State.DONE:
         raise NothingFound(f"the supernet could not be trained: {trial.error}")
     return trial
@@ -63,7 +71,15 @@ def measure_agreement(desk: Desk, shared: Sharing, trained: Sequence[Trial]) -> 
     study = desk.study("agreement", budget=budget, seed=desk.settings.seed, constrained=False)
     desk.watcher.stage(f"measuring {len(done)} networks of random search with inherited weights")
     proposals = [Proposal(architecture) for architecture in dict.fromkeys(done)]
-    return desk.run(replace(study, objectives=ACCURACY), Listed(proposals), shared.inherited())
+    inherited = shared.inherited()
+    study = replace(study, objectives=judged_by(desk.settings, inherited))
+    return desk.run(study, Listed(proposals), inherited)
+
+
+def judged_by(settings: Settings, evaluator: Evaluator) -> tuple[Objective, ...]:
+    """The objectives that an evaluator measures; accuracy where it measures none of them."""
+    measured = (o for o in settings.study_objectives if o.metric in evaluator.provides)
+    return tuple(measured) or ACCURACY
 
 
 def supernet_in_words(shared: Sharing) -> str:

@@ -142,9 +142,10 @@ class Cell(nn.Module):
 
     def _applied(self, operation: nn.Module, x: Tensor) -> Tensor:
         output: Tensor = operation(x)
-        if not isinstance(operation, nn.Identity):
-            output = self.drop_path(output)
-        return output
+        if output is x:  # an identity, or in a supernet a choice that is decided for one
+            return output
+        dropped: Tensor = self.drop_path(output)
+        return dropped
 
 
 class Stem(nn.Module):

@@ -15,15 +15,16 @@ Single-Stage Models, ECCV 2020, section 3.1. Its parts:
 - Only the largest is regularized. Dropout is off for the others; weight decay is applied once to
   weights that are all the largest's.
 
-Departures: weights are trained with SGD as in AttentiveNAS (Wang et al., CVPR 2021: learning rate
-0.1 for a batch of 256, 360 epochs, gradients clipped to norm 1), which trains by the same rules;
-the authors' RMSProp with 4096 images in a batch is not offered. The learning rate reaches its end
-after the same share of the training as with the authors' 3 % every 2.4 epochs. Largest and smallest
-are meant for choices that are scales; others are drawn at random, the same for all subnets that
-have them. Blocks between stages have no skip connection where the space has none. Resolutions are
-off by default, and one step has one of them (the authors' differ from subnet to subnet).
-Afterwards the paper looks for the best subnet on a coarse grid, then on a fine one: here, a
-strategy over `InheritedWeights`.
+Departures: weights are trained with SGD as in AttentiveNAS (Wang et al., CVPR 2021;
+`configs/train_attentive_nas_models.yml` of facebookresearch/AttentiveNAS: learning rate 0.1 for a
+batch of 256, 5 of 360 epochs to warm up, no gradient of a weight beyond 1), which trains by the
+same rules; the authors' RMSProp with 4096 images in a batch is not offered. The learning rate
+reaches its end after the same share of the training as with the authors' 3 % every 2.4 epochs.
+Largest and smallest are meant for choices that are scales; others are drawn at random, the same for
+all subnets that have them. Blocks between stages have no skip connection where the space has none.
+Resolutions are off by default, and one step has one of them (the authors' differ from subnet to
+subnet). Afterwards the paper looks for the best subnet on a coarse grid, then on a fine one: here,
+a strategy over `InheritedWeights`.
 """
 
 from __future__ import annotations
@@ -91,12 +92,13 @@ class Sandwich(Paths):
     Args:
         bench: what it works with.
         others: subnets beside the largest and the smallest (N).
+        clip: the largest gradient of a single weight; larger ones are cut off, 0 for no limit.
         ending: share of the first learning rate at which it stays constant; 1 leaves the
             learning rate to the recipe's schedule.
         resolutions: as for `Paths`.
 
     Raises:
-        InvalidSettings: a number of subnets is negative, or `ending` is no share.
+        InvalidSettings: a number of subnets or a limit is negative, or `ending` is no share.
     """
 
     def __init__(
@@ -104,16 +106,17 @@ class Sandwich(Paths):
         bench: Bench,
         *,
         others: int = 2,
+        clip: float = 1.0,
         ending: float = 0.05,
         resolutions: Sequence[int] = (),
     ) -> None:
         super().__init__(bench, resolutions=resolutions)
-        if others < 0 or not 0 < ending <= 1:
+        if others < 0 or clip < 0 or not 0 < ending <= 1:
             raise InvalidSettings(
-                f"others={others}, ending={ending}: the first is at least 0, the second more than "
-                "0 and at most 1"
+                f"others={others}, clip={clip}, ending={ending}: the first two are at least 0, the "
+                "third more than 0 and at most 1"
             )
-        self._others, self._ending = others, ending
+        self._others, self._clip, self._ending = others, clip, ending
         begin_as_identities(bench.supernet)
 
     def learn(self, batch: Batch) -> Tensor:
@@ -131,6 +134,8 @@ class Sandwich(Paths):
             for subnet in smaller:
                 activate(self.bench.supernet, subnet)
                 F.cross_entropy(self.bench.logits(batch.images), soft).backward()  # type: ignore[no-untyped-call]
+        if self._clip:
+            nn.utils.clip_grad_value_(self.bench.supernet.parameters(), self._clip)
         return loss.detach()
 
     def monitors(self) -> Mapping[str, float]:
@@ -176,7 +181,6 @@ BIGNAS = SupernetRecipe(
         weight_decay=1e-5,
         label_smoothing=0.1,
         flip=True,
-        clip_norm=1.0,
     ),
     space="mobile",
     sizes={"width": 16},

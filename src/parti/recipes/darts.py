@@ -2,7 +2,8 @@
 
 Hanxiao Liu, Karen Simonyan, Yiming Yang: DARTS: Differentiable Architecture Search, ICLR 2019.
 Numbers are those of the authors' code (`cnn/train_search.py`): 8 cells of 16 channels, 50 epochs,
-batches of 64, half of the images for each of the two levels.
+batches of 64, half of the images for each of the two levels; Adam's betas are those of
+`cnn/architect.py`.
 
 The second order looks through one step of the weights, with its momentum and weight decay
 (equations 6 to 8). Where the finite difference is taken is not the same in all versions of the

@@ -5,7 +5,8 @@ Stepping out of Performance Collapse without Indicators, ICLR 2021.
 
 A skip connection does two things: it is an option, and it lets gradients through. The auxiliary
 one does the second for all options alike, so that the first is judged by itself (equation 3). Its
-weight [beta] falls linearly from 1 to 0; it is no part of what is derived.
+weight [beta] falls linearly from 1 to 0; it is no part of what is derived. Numbers are those of the
+authors' code (`src/search/args.py` and `scripts/run_darts_minus.sh` of Meituan-AutoML/DARTS-).
 
 Departures: those of `parti.recipes.darts`. Where a skip connection halves the image, and so has
 weights, the auxiliary one has the same; the authors' has its own. It is 0 in the last epoch; in

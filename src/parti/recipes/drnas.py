@@ -9,7 +9,8 @@ derivative (equation 4). The divergence from the uniform distribution is added t
 (section 3.3): in the second half fewer options are left, and more of the channels go through
 them, which begin as copies of those that did before (Chen, Goodfellow, Shlens: Net2Net, ICLR 2016).
 Within each half, the first epochs train weights alone. There is no `none`. Numbers are those of the
-authors' code; `DRNAS_NASBENCH201` has those for NAS-Bench-201.
+authors' code (`DARTS-space/train_search.py` of xiangning-chen/DrNAS); `DRNAS_NASBENCH201` has those
+for NAS-Bench-201 (`201-space/train_search_progressive.py`).
 
 Departures: those of `parti.recipes.darts`. The authors' code decays the architecture parameters
 by 0.001 unless told to use the divergence; here it is the divergence that the paper has, with that

@@ -5,7 +5,8 @@ Differentiable Architecture Search, ECCV 2020.
 
 In a softmax, skip connections win because others lose; with sigmoids (equation 2) every option
 that helps may grow. The zero-one loss (equation 4) closes the gap between weights that are neither
-and the architecture. There is no `none`. Numbers are those of the authors' code.
+and the architecture. There is no `none`. Numbers are those of the authors' code
+(`fairdarts/train_search.py` of xiaomi-automl/FairDARTS).
 
 Departures: those of `parti.recipes.darts`. In the paper, options under the threshold of 0.85 are
 left out, so that nodes may have fewer than two edges; in a space whose nodes keep k edges, the k

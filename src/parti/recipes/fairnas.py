@@ -11,7 +11,10 @@ then trains as many paths as the largest number of options; options of a choice 
 cards, and when none are left, they are shuffled and dealt again. So the options of a choice are
 trained equally often, give or take one, in the paths in which it exists; where all choices have m
 options, exactly once. The paper's search afterwards, NSGA-II with a reinforced mutation, is the
-strategy "nsga2" over `InheritedWeights`.
+strategy "nsga2" over `InheritedWeights`, for several objectives.
+
+Numbers are the paper's, for ImageNet: 150 epochs in batches of 256. The authors' repository
+(xiaomi-automl/FairNAS) has the networks that were found, not the training of the supernet.
 """
 
 from __future__ import annotations
@@ -76,7 +79,7 @@ FAIRNAS = SupernetRecipe(
     step="parti.recipes.fairnas:StrictFairness",
     training=Recipe(
         epochs=150,
-        batch_size=1024,
+        batch_size=256,
         lr=0.045,
         schedule="cosine",
         warmup=0.0,

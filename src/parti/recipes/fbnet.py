@@ -11,6 +11,8 @@ under softened samples of the blocks it is differentiable (equation 9). Architec
 Four fifths of the images train weights and one fifth the architecture parameters, each image once
 an epoch: one step in four has one of the latter.
 
+Numbers are those of the paper's section 4.1; the authors have not published the code of the search.
+
 Departures: those of `parti.recipes.darts`. Weights take the step for every batch, and the
 architecture parameters in between; in the paper the ones have their part of an epoch and then the
 others. Weights minimize cross-entropy alone: the factor does not depend on them and would only

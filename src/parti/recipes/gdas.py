@@ -5,7 +5,10 @@ Xuanyi Dong, Yi Yang: Searching for a Robust Neural Architecture in Four GPU Hou
 Each choice samples one option by Gumbel-max (equation 4). Only that one runs, forward and
 backward, so that a step costs one architecture's time and memory; its weight is 1, with the
 gradient of the Gumbel-softmax (equations 5 to 7). The temperature [tau] falls linearly from 10 to
-0.1. Numbers are those of the paper's section 4.2: 240 epochs.
+0.1. Numbers are those of the authors' code for NAS-Bench-201
+(`configs/nas-benchmark/algos/GDAS.config` of D-X-Y/AutoDL-Projects): 240 epochs, weight decay 5e-4,
+Nesterov's momentum. For the larger cells of DARTS it has 250 epochs and batches of 256
+(`configs/search-opts/GDAS-NASNet-CIFAR.config`).
 
 Departures: those of `parti.recipes.darts`. In the authors' code, the weights of options that were
 not sampled are added to the output as numbers (0), from which they have a gradient as if those
@@ -31,5 +34,5 @@ GDAS = replace(
         "relaxation": "parti.recipes.gumbel:Gumbel",
         "arguments": {"hard": True, "first": 10.0, "last": 0.1, "schedule": "linear"},
     },
-    training=replace(LEVELS, epochs=240),
+    training=replace(LEVELS, epochs=240, weight_decay=5e-4, nesterov=True),
 )

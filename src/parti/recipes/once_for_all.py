@@ -6,15 +6,18 @@ trained, then kernels shrink, then depth, then width, each opened beside what is
 and width in two parts. After the first phase subnets learn the labels and, at the same weight, what
 the largest network of that time says of the images. Before the width shrinks, the channels of
 inverted residuals are sorted by importance. Phases, their learning rates, warm-ups and subnets per
-step are those of the authors' code; their lengths are shares of the training.
+step are those of the authors' code (`train_ofa_net.py` of mit-han-lab/once-for-all), the first
+phase is the paper's (section 4.1: 180 epochs, 2.6 for 2048 images on 32 GPUs); lengths are shares
+of the training.
 
 Departures: a smaller kernel is the centre of a larger one, without the authors' 7x7 to 5x5 to 3x3
 transformation matrices. Width is every scale that is neither a kernel nor a depth: expansions, and
 where the space offers them the widths of stages, whose channels are not sorted (shortcuts tie
-them). Channels are sorted once, not again before the second part. Choices that are no scales are
-drawn at random in all phases, the same for the teacher. Resolutions are off by default, and one of
-a list per step (the authors': 128 to 224 in steps of 4). The paper's search afterwards, evolution
-guided by a predictor of accuracy, is any strategy over `InheritedWeights`.
+them). There is no dropout before the classifier (0.1), and colours are not distorted. Channels are
+sorted once, not again before the second part. Choices that are no scales are drawn at random in all
+phases, the same for the teacher. Resolutions are off by default, and one of a list per step (the
+authors': 128 to 224 in steps of 4). The paper's search afterwards, evolution guided by a predictor
+of accuracy, is any strategy over `InheritedWeights`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ Stages have 5, 11 and 17 cells, and every choice 8, 5 and 3 options (`none` is o
 and architecture parameters begin anew in each. In the first 10 of its 25 epochs only weights
 learn. Skip connections are kept from winning early by dropout behind them, whose rate falls in
 each stage (section 3.3.1), and at the end by a limit: of normal cells, those with at most two are
-derived (section 3.3.2). Rates are those that the authors' code recommends for CIFAR-10.
+derived (section 3.3.2). Numbers are those of the authors' code (`train_search.py` of
+chenxin061/pdarts), rates of dropout those that its README recommends for CIFAR-10.
 
 Departures: those of `parti.recipes.darts`. Shares of options are kept where a choice has another
 number than 8, at least two. The gradient of the architecture parameters is not clipped. Options

@@ -7,6 +7,7 @@ What does not fit into memory with all channels does with one in four [K = 4] (e
 batches are four times as large. Which channels those are changes from edge to edge, which makes
 the parameters of options noisy; the softmax over the edges into a node, shared by all batches,
 steadies the choice of edges (equations 4 and 5). In the first 15 of 50 epochs only weights learn.
+Numbers are those of the authors' code (`train_search.py` of yuhuixu1993/PC-DARTS).
 
 Departures: those of `parti.recipes.darts`. Spaces without `some_of` have no edges to normalize.
 """

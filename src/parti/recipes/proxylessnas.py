@@ -10,14 +10,16 @@ probabilities [p] (equation 4). Afterwards both parameters are moved so that the
 the options which were not sampled stay what they were (section 3.2). The latency expected under
 these probabilities is added to the loss (equations 5 and 6).
 
-Numbers are those of the authors' code for ImageNet: weights alone for 40 epochs, then both for
-120, where one step in five has one of the architecture parameters.
+Numbers are those of the authors' code for ImageNet (`search/imagenet_arch_search.py` of
+mit-han-lab/proxylessnas): weights alone for 40 epochs, then both for 120, where one step in five
+has one of the architecture parameters.
 
 Departures: those of `parti.recipes.darts`. Both phases share one learning rate, which falls along
-one half cosine; the authors' starts anew. In their code all paths take part by default, and the
-loss is multiplied by a power of latency's logarithm; the two paths and the sum are the paper's.
-Latency counts relative to that of all options alike, so that its strength [lambda_2] has no unit.
-Cross-entropy is smoothed for both levels; theirs for the weights alone. Colours are not distorted.
+one half cosine; the authors' starts anew, from 0.05 in the first phase. In their code all paths
+take part by default, and the loss is multiplied by a power of latency's logarithm; the two paths
+and the sum are the paper's. Latency counts relative to that of all options alike, so that its
+strength [lambda_2] has no unit. Cross-entropy is smoothed for both levels; theirs for the weights
+alone. Colours are not distorted.
 """
 
 from __future__ import annotations

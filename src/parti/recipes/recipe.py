@@ -51,6 +51,7 @@ class SupernetRecipe:
         sizes: arguments of that space in the search.
         derives: whether it says itself which architectures are best; else a strategy searches
             them with inherited weights.
+        searched_by: the name of that strategy, unless another is asked for.
         stages: parts of the training, one after another and equally long; by default it is one.
         costs: whether its loss counts what architectures cost: `Bench.costs`, in milliseconds.
         one_schedule: whether the learning rate falls once over all stages, not in each.
@@ -69,6 +70,7 @@ class SupernetRecipe:
     space: str = "darts"
     sizes: Mapping[str, int] = field(default_factory=dict)
     derives: bool = False
+    searched_by: str = "evolution"
     costs: bool = False
     stages: tuple[Stage, ...] = ()
     one_schedule: bool = False

@@ -7,11 +7,14 @@ DARTS-ES).
 After every epoch the dominant eigenvalue [lambda_max] of the Hessian of the validation loss in the
 architecture parameters is computed on one batch. Smoothed over five epochs, it is compared with
 what it was five epochs before [k]; if the ratio falls below 0.75, the search ends, and what it
-would have derived five epochs ago is derived. Not in the first ten epochs, as in the authors' code.
+would have derived five epochs ago is derived. The first ten epochs are never gone back to, as in
+the authors' code (`src/search/args.py` and `src/utils.py` of automl/RobustDARTS).
 
-Departures: those of `parti.recipes.darts`. The eigenvalue is found by Lanczos' iteration instead of
-the whole Hessian, and without the decay of architecture parameters, which only shifts it by 0.001.
-The paper's other ways to robustness, stronger regularization of the weights, are settings.
+Departures: those of `parti.recipes.darts`. Window, distance and ratio are the paper's; the code
+compares with four epochs before and stops when the eigenvalue has grown 1.3 times. The eigenvalue
+is found by Lanczos' iteration instead of the whole Hessian, and without the decay of architecture
+parameters, which only shifts it by 0.001. The paper's other ways to robustness, stronger
+regularization of the weights, are settings.
 """
 
 from __future__ import annotations
@@ -23,10 +26,10 @@ from typing import Any
 
 from torch import Tensor
 
+from parti.evaluators.curvature import largest_eigenvalue
 from parti.recipes.bench import Batch, Bench
 from parti.recipes.darts import DARTS_SECOND_ORDER
 from parti.recipes.gradient import Alternating
-from parti.recipes.monitors import largest_eigenvalue
 from parti.supernets.subnets import mix
 
 __all__ = ["ROBUST_DARTS", "EarlyStopping", "stopping_epoch"]

@@ -3,13 +3,17 @@
 Zichao Guo, Xiangyu Zhang, Haoyuan Mu, Wen Heng, Zechun Liu, Yichen Wei, Jian Sun: Single Path
 One-Shot Neural Architecture Search with Uniform Sampling, ECCV 2020, section 3.2. Every batch
 trains one architecture, drawn uniformly. Afterwards evolution (section 3.4: 20 generations of 50,
-half by crossover, half by mutation, from the 10 best) looks for the best architecture within the
-limits, with inherited weights and batch norms recalibrated for each: that is a strategy such as
-"genetic" over `InheritedWeights`.
+half by crossover, half by mutation with probability 0.1, from the 10 best) looks for the best
+architecture within the limits, with inherited weights and batch norms recalibrated for each: that
+is a strategy over `InheritedWeights`, "evolution" unless another, such as "genetic", is asked for.
 
-Departures: a width is cut from one shared weight, as in the paper, but is a choice like any other.
-Schedules go by epochs (the paper's 150,000 steps are 120 epochs of ImageNet). For other data, scale
-batch size and learning rate together.
+Numbers are those of the authors' code (`src/Supernet/train.py` of megvii-model/SinglePathOneShot).
+
+Departures: paths are uniform, as in the paper; the code draws, for ImageNet, only such as cost from
+290 to 360 million operations, all costs alike. Colours are not distorted. A width is cut from one
+shared weight, as in the paper, but is a choice like any other. Schedules go by epochs (the paper's
+150,000 steps are 120 epochs of ImageNet). For other data, scale batch size and learning rate
+together.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ Sirui Xie, Hehui Zheng, Chunxiao Liu, Liang Lin: SNAS: Stochastic Neural Archite
 
 The loss is expected over architectures that are sampled from the concrete distribution (equations
 4 and 5), so that one pass gives the gradient of both levels; no image is held out. The temperature
-[lambda] falls linearly from 1 to 0.03 over 150 epochs. Numbers are those of the authors' code.
+[lambda] falls linearly from 1 to 0.03 over 150 epochs. Numbers are those of the authors' code
+(`SNAS/train_search.py` of SNAS-Series/SNAS-Series, as it is run on several GPUs; on one its
+architecture parameters learn by plain SGD).
 
 A resource term [eta] is off, as in the code: `options={**SNAS.options, "penalty":
 "parti.recipes.costs:added", "penalty_arguments": {"strength": 0.01}}` adds it, given costs.

@@ -102,10 +102,10 @@ def _trajectories(lines: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def agreement_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-    """Draw inherited accuracies against those of the same networks trained by themselves.
+    """Draw what is measured with inherited weights against that of networks trained by themselves.
 
     Args:
-        rows: `what` was compared, and `pairs` of both accuracies.
+        rows: `what` was compared, by which `metric`, and `pairs` of both values.
     """
     figures = {}
     for row in rows:
@@ -115,6 +115,7 @@ def agreement_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
             if isinstance(pair, Sequence) and len(pair) == 2
             if (inherited := finite(pair[0])) is not None and (alone := finite(pair[1])) is not None
         ]
+        judge = str(row.get("metric") or "val_accuracy")
         if pairs:
             figures[str(row.get("what", ""))] = figure(
                 [
@@ -126,8 +127,8 @@ def agreement_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
                         hovertemplate="inherited %{x}, by itself %{y}<extra></extra>",
                     )
                 ],
-                {**measure_axis("val_accuracy"), "title": {"text": "accuracy, inherited weights"}},
-                {**measure_axis("val_accuracy"), "title": {"text": "accuracy, trained by itself"}},
+                {**measure_axis(judge), "title": {"text": f"{label(judge)}, inherited weights"}},
+                {**measure_axis(judge), "title": {"text": f"{label(judge)}, trained by itself"}},
             )
     return figures
 

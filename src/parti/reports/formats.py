@@ -33,7 +33,15 @@ _LABELS = {
     "val_accuracy": "validation accuracy",
     "test_accuracy": "test accuracy",
     "train_accuracy": "training accuracy",
+    "val_accuracy_corrupted": "validation accuracy, corrupted images",
+    "val_accuracy_fgsm": "validation accuracy under FGSM",
+    "val_accuracy_pgd": "validation accuracy under PGD",
+    "val_accuracy_label_noise": "validation accuracy after label noise",
     "val_loss": "validation loss",
+    "val_precision": "validation precision",
+    "val_recall": "validation recall",
+    "val_f1": "validation F1",
+    "val_auc": "validation AUC",
     "train_loss": "training loss",
     "params": "parameters",
     "macs": "MACs",
@@ -64,7 +72,7 @@ def label(name: str) -> str:
 
 def is_share(name: str) -> bool:
     """Whether a metric is a share from 0 to 1, shown in per cent."""
-    return name.endswith(_SHARES)
+    return name.endswith(_SHARES) or name.startswith("val_accuracy_")
 
 
 def percent(value: Any, digits: int = 1) -> str:

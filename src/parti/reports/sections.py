@@ -7,8 +7,18 @@ from typing import Any
 
 from parti.reports.blocks import blocks
 from parti.reports.charts import Charts
+from parti.reports.compression import compression_section
 from parti.reports.conditions import conditions_section
 from parti.reports.diagram import graph
+from parti.reports.explanation import (
+    changes_section,
+    decisions_section,
+    folded,
+    in_short,
+    next_section,
+    rejected_section,
+    trades_section,
+)
 from parti.reports.facts import Facts, records
 from parti.reports.figures_model import balance_figure, confusion_figure, curve_figures
 from parti.reports.figures_search import pareto_figures, progress_figures
@@ -25,6 +35,7 @@ from parti.reports.formats import (
     shape,
 )
 from parti.reports.markup import Html, join, tag
+from parti.reports.practice import practice_section
 from parti.reports.supernet import supernet_section
 from parti.reports.tables import (
     baselines_table,
@@ -34,6 +45,7 @@ from parti.reports.tables import (
     pairs,
     trials_table,
 )
+from parti.reports.theory import theory_section
 
 __all__ = ["Section", "sections"]
 
@@ -42,16 +54,28 @@ Section = tuple[str, str, Html]
 
 
 def sections(facts: Facts, charts: Charts) -> Iterator[Section]:
-    """Yield the sections that the facts allow."""
+    """Yield the sections that the facts allow: what is new first, then depth.
+
+    A section that has nothing to show is None, and left out.
+    """
     written = (
+        ("short", "In short", in_short(facts)),
+        ("next", "What to do next", next_section(facts)),
         ("asked", "What was asked", _asked(facts)),
         ("data", "Data", _data(facts, charts)),
         ("supernet", "The supernet", supernet_section(facts, charts)),
         ("search", "Search", _search(facts, charts)),
+        ("trades", "What the front trades", trades_section(facts)),
+        ("rejected", "Why others were not chosen", rejected_section(facts)),
         ("winner", "The winner", _winner(facts)),
+        ("decisions", "Which decisions matter", decisions_section(facts, charts)),
+        ("changes", "What a change would do", changes_section(facts, charts)),
         ("training", "Training", _training(facts, charts)),
         ("test", "Test", _test(facts, charts)),
+        ("practice", "How far to trust it", practice_section(facts, charts)),
+        ("theory", "What theory says", theory_section(facts)),
         ("baselines", "Baselines", _baselines(facts)),
+        ("compression", "Compression", compression_section(facts)),
         ("conditions", "Conditions of every number", conditions_section(facts)),
         ("reproduce", "Reproduce it", _reproduce(facts)),
     )
@@ -166,7 +190,7 @@ def _search(facts: Facts, charts: Charts) -> Html:
         tag(
             "li", tag("span", f"{count(n)} × {'such as: ' if n > 1 else ''}", class_="soft"), reason
         )
-        for reason, n in s.reasons[:5]
+        for reason, n in ([] if facts.get("explanation", "rejections") else s.reasons[:5])
     ]
     return join(
         tag("p", ", ".join(filter(None, parts)), "."),
@@ -180,8 +204,7 @@ def _search(facts: Facts, charts: Charts) -> Html:
         _against_cost(facts, charts, winner),
         tag("h3", "Why trials were lost") if reasons else None,
         tag("ul", reasons, class_="notes") if reasons else None,
-        tag("h3", "Trials"),
-        trials_table(study, trials, winner),
+        folded(f"All {plural(len(trials), 'trial')}", trials_table(study, trials, winner)),
     )
 
 
@@ -243,12 +266,10 @@ def _winner(facts: Facts) -> Html | None:
         )
         if drawn
         else None,
-        decisions_table(architecture) if isinstance(architecture, Mapping) else None,
-        tag(
-            "details",
-            tag("summary", f"All {plural(len(modules), 'module')}"),
-            modules_table(modules),
-        )
+        folded(f"All {plural(len(architecture), 'decision')}", decisions_table(architecture))
+        if isinstance(architecture, Mapping)
+        else None,
+        folded(f"All {plural(len(modules), 'module')}", modules_table(modules))
         if modules
         else None,
     )

@@ -12,7 +12,16 @@ from parti.reports.figures_supernet import (
     supernet_figures,
     trajectory_figures,
 )
-from parti.reports.formats import amount, count, duration, finite, percent, plural
+from parti.reports.formats import (
+    amount,
+    count,
+    duration,
+    finite,
+    label,
+    metric,
+    percent,
+    plural,
+)
 from parti.reports.markup import Html, join, tag
 from parti.reports.tables import decisions_table, pairs
 
@@ -28,8 +37,8 @@ def supernet_section(facts: Facts, charts: Charts) -> Html | None:
         pairs(_rows(facts, supernet)),
         charts.place(
             supernet_figures(supernet.get("curves") or {}),
-            "Training of the supernet, epoch by epoch. Its validation accuracy is that of what "
-            "would be derived at that moment, with inherited weights.",
+            "Training of the supernet, epoch by epoch. Metrics of validation images are those of "
+            "what would be derived at that moment, with inherited weights.",
             "metric",
         ),
         _trajectories(supernet, charts),
@@ -60,6 +69,7 @@ def _rows(facts: Facts, supernet: Mapping[str, Any]) -> list[tuple[str, Any]]:
             else None,
         ),
         ("Shared", tag("code", str(supernet["space"])) if supernet.get("space") else None),
+        ("State", "still being trained" if supernet.get("running") else None),
         ("Choices", count(choices) if choices is not None else None),
         ("Parameters", amount(params) if params is not None else None),
         ("Trained", f"{each}, in {duration(took)}" if each and took is not None else each or None),
@@ -84,9 +94,14 @@ def _derived(supernet: Mapping[str, Any]) -> Html | None:
     if not isinstance(derived, Mapping):
         return None
     text, architecture = derived.get("genotype"), derived.get("architecture")
+    measured = derived.get("metrics")
+    named = measured.items() if isinstance(measured, Mapping) else ()
+    found = ((name, value) for name, value in named if finite(value) is not None)
+    shown = [f"{label(name)} {metric(name, value)}" for name, value in found]
     return join(
         tag("h3", "What it derives"),
         tag("p", tag("code", str(text))) if text else None,
+        tag("p", f"As the search measured it: {', '.join(shown)}.") if shown else None,
         decisions_table(architecture) if isinstance(architecture, Mapping) else None,
     )
 
@@ -98,7 +113,8 @@ def _agreement(supernet: Mapping[str, Any], charts: Charts) -> Html | None:
     items = []
     for row in rows:
         tau, best = finite(row.get("kendall")), finite(row.get("kendall_best"))
-        text = f"{row.get('what', '')} (n = {count(row.get('n'))}): "
+        judge = label(str(row.get("metric") or "val_accuracy"))
+        text = f"{row.get('what', '')} (by {judge}, n = {count(row.get('n'))}): "
         text += f"Kendall's tau {tau:.2f}" if tau is not None else "no order to compare"
         if best is not None:
             text += f"; among the best {count(row.get('n_best'))}, {best:.2f}"
@@ -108,8 +124,8 @@ def _agreement(supernet: Mapping[str, Any], charts: Charts) -> Html | None:
         tag("ul", items, class_="notes"),
         charts.place(
             agreement_figures(rows),
-            "Accuracy with the weights of the supernet against that of the same network trained "
-            "by itself. Tau: 1 is the same order, 0 none, -1 the reverse.",
+            "What is measured with the weights of the supernet against that of the same network "
+            "trained by itself. Tau: 1 is the same order, 0 none, -1 the reverse.",
             "networks",
         ),
     )

@@ -104,7 +104,15 @@ class Selected(nn.ModuleList):
         return self.active()(*inputs)
 
 
-class Switch(nn.ModuleDict):
+class _Options(nn.ModuleDict):
+    def __init__(self, choice: Choice, options: Mapping[str, nn.Module], state: State) -> None:
+        super().__init__()
+        self.choice = choice
+        self.state = state
+        self.update(options)
+
+
+class Switch(_Options):
     """`one_of`: every option under its label; runs the one decided, or mixes them.
 
     Args:
@@ -112,12 +120,6 @@ class Switch(nn.ModuleDict):
         options: modules by label.
         state: of the supernet.
     """
-
-    def __init__(self, choice: Choice, options: Mapping[str, nn.Module], state: State) -> None:
-        super().__init__()
-        self.choice = choice
-        self.state = state
-        self.update(options)
 
     def chosen(self) -> str:
         """Label of the option that is decided."""
@@ -138,7 +140,7 @@ class Switch(nn.ModuleDict):
         )
 
 
-class Gates(nn.ModuleDict):
+class Gates(_Options):
     """`some_of`: every option under its label; whoever goes through it meets the active ones.
 
     Mixed, each option's output is scaled by its weight: sum them.
@@ -148,12 +150,6 @@ class Gates(nn.ModuleDict):
         options: modules by label.
         state: of the supernet.
     """
-
-    def __init__(self, choice: Choice, options: Mapping[str, nn.Module], state: State) -> None:
-        super().__init__()
-        self.choice = choice
-        self.state = state
-        self.update(options)
 
     def labels(self) -> tuple[str, ...]:
         """All labels, whatever is active."""

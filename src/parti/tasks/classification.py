@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from parti.core.errors import Diverged, InvalidData
+from parti.core.errors import InvalidData
+from parti.tasks.calibration import (
+    brier_by_class,
+    brier_score,
+    calibration_error,
+    calibration_error_by_class,
+    fit_temperature,
+    reliability,
+)
+from parti.tasks.confidence import HOW, RESAMPLES, auc_by_class, confidence, divergence
+from parti.tasks.logits import checked_logits
 
 __all__ = ["accuracy", "metrics", "report"]
 
@@ -47,7 +59,7 @@ def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
 
-    logits, labels = _checked(logits, labels)
+    logits, labels = checked_logits(logits, labels)
     classes = logits.shape[1]
     macro = _per_class(logits, labels)
     seen = macro["support"] + macro["predicted"] > 0
@@ -67,18 +79,36 @@ def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     return measured
 
 
-def report(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+def report(
+    logits: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    *,
+    validation: tuple[Tensor, Tensor] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Measure predictions in full, as JSON values.
 
     Args:
         logits: (n, classes).
         labels: (n,).
         classes: name of each class.
+        validation: logits and labels of validation images, to fit a temperature on; None to fit
+            none.
+        resamples: of the bootstrap; 0 for no intervals.
+        seed: of the bootstrap.
 
     Returns:
-        The metrics; `per_class`, a list of class, precision, recall, f1 and support (how many
-        images are of it); `confusion`, rows of counts: one row for each true class, one column
-        for each predicted class.
+        The metrics; `prediction_kl`, the Kullback-Leibler divergence in nats of how often classes
+        are predicted from how often they occur, left out where it is infinite; `brier`, `ece` and
+        `ece_adaptive`; `reliability`, the bins of both; `confusion`, rows of counts: one row for
+        each true class, one column for each predicted class; `per_class`, a list of class,
+        precision, recall, f1, support (how many images are of it), predicted (how many are taken
+        for it), auc, loss (of the images of this class; both None where they cannot be), brier
+        and ece of its probability, and intervals; `intervals`, the 95 % bounds of each metric,
+        and `intervals_how`, how they were made; with validation images `temperature`, how it was
+        fitted and what the metrics would be with it.
 
     Raises:
         InvalidData: the shapes do not fit, or a label is out of range.
@@ -86,25 +116,86 @@ def report(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, 
     """
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-    logits, labels = _checked(logits, labels)
+    logits, labels = (part.cpu() for part in checked_logits(logits, labels))
     if logits.shape[1] != len(classes):
         raise InvalidData(f"logits for {logits.shape[1]} classes, and {len(classes)} class names")
-    found = {name: values.tolist() for name, values in _per_class(logits, labels).items()}
+    measured = metrics(logits, labels)
+    by_class = _per_class(logits, labels)
+    areas, terms = auc_by_class(logits.softmax(1), labels)
+    losses = _loss_by_class(logits, labels)
+    bounds = None
+    if resamples:
+        top5 = measured.get("top5_accuracy")
+        bounds = confidence(
+            logits,
+            labels,
+            areas,
+            terms,
+            top5=None if top5 is None else round(top5 * len(labels)),
+            resamples=resamples,
+            seed=seed,
+        )
+    columns = {
+        **{name: by_class[name].tolist() for name in ("precision", "recall", "f1", "support")},
+        "predicted": by_class["predicted"].tolist(),
+        "auc": [None if math.isnan(area) else area for area in areas.tolist()],
+        "loss": [None if math.isnan(loss) else loss for loss in losses.tolist()],
+        "brier": brier_by_class(logits, labels),
+        "ece": calibration_error_by_class(logits, labels),
+    }
+    if bounds is not None:
+        columns["intervals"] = list(bounds.by_class)
     confusion = multiclass_confusion_matrix(logits, labels, len(classes), validate_args=False)
-    return {
-        **metrics(logits, labels),
+    kl = divergence(by_class["predicted"], by_class["support"]).item()
+    found: dict[str, Any] = {
+        **measured,
+        **({"prediction_kl": kl} if math.isfinite(kl) else {}),
+        "brier": brier_score(logits, labels),
+        **_calibration(logits, labels),
+        "reliability": {
+            name: [asdict(one) for one in reliability(logits, labels, adaptive=adaptive)]
+            for name, adaptive in (("equal", False), ("adaptive", True))
+        },
         "per_class": [
-            {
-                "class": name,
-                "precision": found["precision"][i],
-                "recall": found["recall"][i],
-                "f1": found["f1"][i],
-                "support": found["support"][i],
-            }
-            for i, name in enumerate(classes)
+            {"class": name, **{key: column[place] for key, column in columns.items()}}
+            for place, name in enumerate(classes)
         ],
         "confusion": confusion.tolist(),
     }
+    if bounds is not None:
+        found["intervals"] = bounds.overall
+        found["intervals_how"] = HOW.format(resamples=resamples, seed=seed)
+    if validation is not None:
+        found["temperature"] = _tempered(logits, labels, *validation)
+    return found
+
+
+def _calibration(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    return {
+        "ece": calibration_error(logits, labels),
+        "ece_adaptive": calibration_error(logits, labels, adaptive=True),
+    }
+
+
+def _tempered(logits: Tensor, labels: Tensor, *validation: Tensor) -> dict[str, float]:
+    """What a temperature fitted on validation images would make of these."""
+    value = fit_temperature(*validation)
+    cooled = logits / value
+    return {
+        "value": value,
+        "fitted_on": len(validation[1]),
+        "loss": F.cross_entropy(cooled, labels).item(),
+        "brier": brier_score(cooled, labels),
+        **_calibration(cooled, labels),
+    }
+
+
+def _loss_by_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """(classes,) mean log-loss of the images of each class; NaN without any."""
+    losses = F.cross_entropy(logits.double(), labels, reduction="none")
+    classes = logits.shape[1]
+    sums = torch.zeros(classes, dtype=torch.float64).index_add_(0, labels, losses)
+    return sums / labels.bincount(minlength=classes)
 
 
 def _per_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -122,20 +213,3 @@ def _per_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         "support": support,
         "predicted": hit + false,
     }
-
-
-def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
-        raise InvalidData(
-            f"logits {tuple(logits.shape)} with labels {tuple(labels.shape)}; needed are (n, "
-            "classes) and (n,), of at least one image"
-        )
-    if not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
-        raise InvalidData(
-            f"labels from {int(labels.min())} to {int(labels.max())} with {logits.shape[1]} "
-            f"classes; they must lie in 0..{logits.shape[1] - 1}"
-        )
-    logits = logits.detach().float()
-    if not bool(torch.isfinite(logits).all()):
-        raise Diverged("the network's outputs hold NaN or infinity; train it with a lower lr")
-    return logits, labels.detach().to(logits.device, torch.int64)

@@ -1,0 +1,237 @@
+"""Training-free proxies on NAS-Bench-201: how they rank random cells, and what each costs.
+
+    python -m benchmarks.bench_proxies --cells 1000
+
+Cells are drawn from the 9,445 without dead operations, for which scores of others are known. They
+are scored on one batch of CIFAR-10 training images, with networks as parti builds them. Printed
+are Spearman's correlation with test accuracy on CIFAR-10 (mean over runs of 200 epochs): ours, what
+is known over all 9,445 cells, and of the others' scores on the very cells drawn; the correlation of
+our scores with theirs, cell by cell; and milliseconds for one network, alone, on one core.
+
+The floor of the fast trio (NASWOT, Jacobian, MACs) is one forward pass and one pass back to the
+images; both are printed beside it, for several sizes of the batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks.tables import print_table
+from parti.core.architecture import Architecture
+from parti.core.trial import Job
+from parti.evaluators.training_free import TrainingFree, metric_name
+from parti.proxies.catalogue import PROXIES
+from parti.proxies.ranks import log_rank_sum, rank_mean
+from parti.proxies.scoring import load_proxies
+from parti.proxies.trust import trust
+from parti.spaces.nasbench201 import from_string, nasbench201
+from parti.tables.parquet import read_columns
+
+SHARED = Path(__file__).parents[2] / "shared/data"
+
+KNOWN = {
+    "naswot": 0.81,
+    "params": 0.80,
+    "jacov": 0.80,
+    "synflow": 0.78,
+    "epe_nas": 0.77,
+    "macs": 0.77,
+    "l2_norm": 0.75,
+    "snip": 0.60,
+    "grad_norm": 0.60,
+}
+"""Spearman's correlation over the 9,445 cells, of the scores of NAS-Bench-Suite-Zero."""
+
+AGGREGATE = ("macs", "naswot", "jacov", "synflow")
+KNOWN_AGGREGATE = 0.90
+AZ_NAS = ("az_expressivity", "az_progressivity", "az_trainability", "macs")
+FAST = ("macs", "naswot", "jacov")
+THEIR_NAMES = {"naswot": "nwot"}
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+TIMED = 8
+"""Cells that times are taken on."""
+
+
+def read_batch(size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Random CIFAR-10 training images, normalised, and their labels."""
+    file = SHARED / "cifar10_jpeg/cifar10_jpeg.parquet"
+    found = read_columns(file, ["split", "label", "jpeg"])
+    train = np.flatnonzero(found["split"] == "train")
+    picks = np.random.default_rng(seed).choice(train, size, replace=False)
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(found["jpeg"][i]))) for i in picks])
+    images = (torch.from_numpy(pixels).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    labels = torch.from_numpy(found["label"][picks].astype(np.int64))
+    return images.permute(0, 3, 1, 2).contiguous(), labels
+
+
+class Cells:
+    """Random cells with what is known of them."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        folder = SHARED / "nasbench201"
+        scores = read_columns(folder / "zero_cost_proxies.parquet", ["index", "dataset"])
+        mine = np.flatnonzero(scores["dataset"] == "cifar10")
+        rows = np.random.default_rng(seed).permutation(mine)[:count]
+        table = read_columns(
+            folder / "nb201.parquet", ["arch", "cifar10_test", "params_m", "flops_m_cifar10"]
+        )
+        places = scores["index"][rows].astype(int)
+        self.architectures = [from_string(table["arch"][i]) for i in places]
+        self.accuracy = table["cifar10_test"][places].astype(float)
+        self.theirs = {
+            "params": table["params_m"][places].astype(float),
+            "macs": table["flops_m_cifar10"][places].astype(float),
+        }
+        for name in PROXIES:
+            column = THEIR_NAMES.get(name, name)
+            try:
+                found = read_columns(folder / "zero_cost_proxies.parquet", [column])[column]
+            except Exception:  # noqa: BLE001  # not among those of others
+                continue
+            values = found[rows].astype(float)
+            self.theirs[name] = np.where(values > -1e8, values, np.nan)
+
+
+def score_all(
+    cells: Cells, names: Sequence[str], batch: tuple[Tensor, Tensor]
+) -> dict[str, np.ndarray]:
+    evaluator = TrainingFree(nasbench201, batch, names, device="cpu", threads=1)
+    rows = []
+    for number, architecture in enumerate(cells.architectures):
+        (measured,) = evaluator(Job(architecture, seed=number))
+        rows.append([measured.metrics.get(metric_name(name), np.nan) for name in names])
+        if sys.stderr.isatty():
+            print(f"\r{number + 1} of {len(cells.architectures)}", end="", file=sys.stderr)
+    return dict(zip(names, np.array(rows).T, strict=True))
+
+
+def correlation(scores: np.ndarray, truth: np.ndarray, goal: str = "max") -> float:
+    worst = np.where(np.isnan(scores), -np.inf if goal == "max" else np.inf, scores)
+    return trust("", worst, truth, goal=goal).spearman
+
+
+def milliseconds(call: Callable[[Architecture], object], cells: Cells) -> float:
+    """The median over cells of the better of two calls."""
+    times = []
+    for architecture in cells.architectures[:TIMED]:
+        tries = []
+        for _ in range(2):
+            began = time.perf_counter()
+            call(architecture)
+            tries.append(time.perf_counter() - began)
+        times.append(min(tries))
+    return statistics.median(times) * 1e3
+
+
+def time_proxies(cells: Cells, names: Sequence[str], batch: tuple[Tensor, Tensor]) -> float:
+    evaluator = TrainingFree(nasbench201, batch, names, device="cpu", threads=1)
+    return milliseconds(lambda architecture: list(evaluator(Job(architecture))), cells)
+
+
+def time_floor(cells: Cells, images: Tensor) -> tuple[float, float]:
+    """Building a network, and a forward pass with the pass back to the images."""
+    networks: dict[Architecture, nn.Module] = {}
+
+    def build(architecture: Architecture) -> None:
+        networks[architecture] = nasbench201.build(architecture).requires_grad_(False)
+
+    def passes(architecture: Architecture) -> None:
+        x = images.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        torch.autograd.grad(networks[architecture](x).sum(), x)
+
+    return milliseconds(build, cells), milliseconds(passes, cells)
+
+
+def print_quality(cells: Cells, scores: dict[str, np.ndarray]) -> list[tuple[str, float]]:
+    goals = {name: proxy.goal for name, proxy in load_proxies(scores).items()}
+    found = {name: correlation(scores[name], cells.accuracy, goals[name]) for name in scores}
+    rows = []
+    for name in sorted(scores, key=lambda n: -found[n]):
+        theirs = cells.theirs.get(name)
+        rows.append(
+            (
+                name,
+                f"{found[name]:.3f}",
+                f"{KNOWN[name]:.2f}" if name in KNOWN else "",
+                f"{correlation(theirs, cells.accuracy):.3f}" if theirs is not None else "",
+                f"{correlation(scores[name], theirs):.3f}" if theirs is not None else "",
+                str(int(np.isnan(scores[name]).sum())),
+            )
+        )
+    combined: dict[str, float] = {}
+    if set(AGGREGATE) <= set(scores):
+        ranked = rank_mean({name: scores[name] for name in AGGREGATE})
+        combined["rank aggregate"] = correlation(ranked, cells.accuracy)
+    if set(AZ_NAS) <= set(scores):
+        ranked = log_rank_sum({name: scores[name] for name in AZ_NAS})
+        combined["AZ-NAS"] = correlation(ranked, cells.accuracy)
+    for name, value in combined.items():
+        known = f"{KNOWN_AGGREGATE:.2f}" if name == "rank aggregate" else ""
+        rows.append((name, f"{value:.3f}", known, "", "", ""))
+    print_table(("proxy", "Spearman", "known", "theirs", "agree", "undefined"), rows)
+    return [*found.items(), *combined.items()]
+
+
+def print_fast(cells: Cells, batch: tuple[Tensor, Tensor], sizes: Sequence[int]) -> None:
+    rows = []
+    for size in sizes:
+        part = batch[0][:size], batch[1][:size]
+        scores = score_all(cells, FAST, part)
+        build, floor = time_floor(cells, part[0])
+        rows.append(
+            (
+                str(size),
+                f"{build:.0f}",
+                f"{floor:.0f}",
+                f"{time_proxies(cells, FAST, part):.0f}",
+                f"{correlation(scores['naswot'], cells.accuracy):.3f}",
+                f"{correlation(scores['jacov'], cells.accuracy):.3f}",
+            )
+        )
+    head = ("batch", "building ms", "passes ms", "all three ms", "naswot", "jacov")
+    print_table(head, rows)
+
+
+def main(argv: list[str]) -> list[tuple[str, float]]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=64, help="images that scores are computed on")
+    parser.add_argument(
+        "--proxies", nargs="+", default=list(KNOWN), help="their names, or 'all'; fast ones first"
+    )
+    parser.add_argument(
+        "--fast", type=int, nargs="*", default=[8, 16, 32], help="batches to try the trio with"
+    )
+    options = parser.parse_args(argv)
+    names = list(PROXIES) if options.proxies == ["all"] else options.proxies
+    torch.set_num_threads(1)
+    cells = Cells(options.cells, options.seed)
+    batch = read_batch(max([options.batch, *options.fast]), options.seed)
+    main_batch = batch[0][: options.batch], batch[1][: options.batch]
+    print(f"{len(cells.architectures)} cells, batch {options.batch}, one core, float32")
+    scores = score_all(cells, names, main_batch)
+    found = print_quality(cells, scores)
+    print("\nMilliseconds for a network, each proxy alone, with building the network")
+    times = [(name, f"{time_proxies(cells, [name], main_batch):.0f}") for name in names]
+    print_table(("proxy", "ms"), times)
+    if options.fast:
+        print("\nNASWOT, Jacobian and MACs together, with building the network")
+        print_fast(cells, batch, options.fast)
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

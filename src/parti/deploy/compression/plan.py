@@ -1,0 +1,435 @@
+"""Compression step by step: each step is measured, and undone when it does not pay."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from parti.core.errors import InvalidSettings, TrialError
+from parti.core.study import Constraint
+from parti.deploy.compression.distill import chosen_teachers, distill
+from parti.deploy.compression.fold import fold
+from parti.deploy.compression.int8 import quantize
+from parti.deploy.compression.prune import prune, restored, snapshot
+from parti.deploy.compression.versions import (
+    MEASURED,
+    Bench,
+    Version,
+    excess,
+    gain,
+    raw_images,
+)
+from parti.evaluators.recipe import Recipe
+from parti.evaluators.trained import train
+from parti.tasks.splits import part_of
+
+if TYPE_CHECKING:
+    from parti.tasks.images import SearchData
+
+__all__ = ["STEPS", "Compressed", "Step", "compress"]
+
+STEPS = ("prune", "distill", "fold", "int8")
+"""All steps, in the order in which they are done."""
+
+TUNED_LR = 0.25
+"""Share of the usual learning rate at which trained weights are tuned."""
+
+TUNED_SHARE, DISTILLED_SHARE = 0.2, 0.5
+"""Shares of the recipe's epochs: for tuning after each cut, for distillation."""
+
+PRUNE_TIME, DISTILL_TIME = 0.55, 0.8
+"""Shares of a time budget by which pruning, and distillation, must have ended."""
+
+CUTS = 8
+"""A time budget is planned for so many cuts."""
+
+CALIBRATION = 256
+"""Training images on which int8 is calibrated."""
+
+LEAST_GAIN = 1.01
+"""A step must make the model so much smaller or faster; the clock alone differs by more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of one step.
+
+    Args:
+        name: one of `STEPS`.
+        kept: whether the model goes on with it.
+        why: in words, why it was kept or undone.
+        before: the version that it began with.
+        after: the version that it made; None when it could not be done.
+        seconds: what it took.
+        details: JSON values of its own: cuts, teachers, calibration.
+    """
+
+    name: str
+    kept: bool
+    why: str
+    before: Version
+    after: Version | None
+    seconds: float
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """A model before and after compression.
+
+    Args:
+        source: as it was.
+        final: as it is now; the source when no step was kept. Its file may be int8.
+        float32: the last version in float32.
+        steps: what became of each.
+        broken: limits that the final version breaks: if there is one, it must not be shipped.
+        max_accuracy_drop: of validation accuracy, that was allowed.
+        seconds: for everything.
+    """
+
+    source: Version
+    final: Version
+    float32: Version
+    steps: tuple[Step, ...]
+    broken: tuple[Constraint, ...]
+    max_accuracy_drop: float
+    seconds: float
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """The source, and what each step made that was kept."""
+        made = [step.after for step in self.steps if step.kept and step.after is not None]
+        return (self.source, *made)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the final version is int8."""
+        return self.final is not self.float32
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What all steps need."""
+
+    data: SearchData
+    recipe: Recipe
+    teachers: Sequence[nn.Module]
+    limits: Sequence[Constraint]
+    floor: float
+    folder: Path
+    bench: Bench
+    source: nn.Module
+    began: float
+    seconds: float | None
+    seed: int
+    device: str
+    threads: int | None
+    watch: Callable[[str], None]
+    identity: str
+
+    def left(self, share: float) -> float | None:
+        """Seconds until a share of the budget is spent; None without a budget."""
+        if self.seconds is None:
+            return None
+        return self.seconds * share - (time.perf_counter() - self.began)
+
+
+def compress(
+    model: nn.Module,
+    data: SearchData,
+    folder: Path,
+    *,
+    recipe: Recipe,
+    teachers: Sequence[nn.Module] = (),
+    limits: Sequence[Constraint] = (),
+    steps: Sequence[str] = STEPS,
+    max_accuracy_drop: float = 0.01,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    watch: Callable[[str], None] = lambda line: None,
+) -> Compressed:
+    """Make a trained network smaller and faster, step by step.
+
+    A step is undone when validation accuracy falls under that of the source less
+    `max_accuracy_drop`, when a limit is broken that held before, or when the product of file size
+    and latency does not fall (for distillation: when accuracy does not rise). Everything is
+    decided on validation images and measured on ONNX files; test images are in no reach.
+
+    A call that was stopped goes on after the last cut or step when it is made again.
+
+    Args:
+        model: the trained network, of normalised images; left as it was.
+        data: training images to tune, distill and calibrate on; validation images to decide on.
+        folder: for ONNX files and states; made when missing.
+        recipe: how the network was trained. Tuning takes a fifth of its epochs after each cut,
+            distillation half of them, both at a quarter of its learning rate.
+        teachers: other networks to distill from, beside the model.
+        limits: on metrics of `MEASURED`.
+        steps: some of `STEPS`, in that order.
+        max_accuracy_drop: from 0 to 1; 0.01 is one percentage point.
+        seconds: a budget of time; with one, numbers of epochs and cuts depend on the machine.
+        seed: of tuning and distillation.
+        device: where to train: a name that torch knows, or "auto".
+        threads: of the CPU, in training; None to leave them.
+        watch: told of the course in lines.
+
+    Returns:
+        All versions with their metrics, and what became of each step.
+
+    Raises:
+        InvalidSettings: an argument is not allowed.
+        TrialError: the model cannot be exported or measured.
+    """
+    _check(steps, limits, max_accuracy_drop, seconds)
+    began = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    bench = Bench(data, folder)
+    network = copy.deepcopy(model).cpu().eval()
+    source = bench.version("source", bench.exported("source", network), network)
+    floor = source.metrics["val_accuracy"] - max_accuracy_drop
+    asked = (asdict(recipe), max_accuracy_drop, seed, seconds, len(data.train_labels))
+    work = _Work(
+        data, recipe, teachers, limits, floor, folder, bench, network, began, seconds, seed,
+        device, threads, watch, _identity(network, asked),
+    )  # fmt: skip
+    done: list[Step] = []
+    current = float32 = source
+    for name in steps:
+        watch(f"step {name} ...")
+        step = _step(name, current, work)
+        done.append(step)
+        watch(f"step {name} {'kept' if step.kept else 'undone'}: {step.why}")
+        if step.kept and step.after is not None:
+            current = step.after
+            float32 = float32 if name == "int8" else current
+    kept = [source, *(step.after for step in done if step.kept and step.after is not None)]
+    bench.race([version.file for version in kept])
+    steps_ = tuple(
+        replace(
+            step,
+            before=bench.retimed(step.before),
+            after=None if step.after is None else bench.retimed(step.after),
+        )
+        for step in done
+    )
+    final = bench.retimed(current)
+    return Compressed(
+        source=bench.retimed(source),
+        final=final,
+        float32=final if current is float32 else bench.retimed(float32),
+        steps=steps_,
+        broken=tuple(c for c in limits if not c.allows(final.metrics[c.metric])),
+        max_accuracy_drop=max_accuracy_drop,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _check(
+    steps: Sequence[str], limits: Sequence[Constraint], drop: float, seconds: float | None
+) -> None:
+    if not steps or list(steps) != [name for name in STEPS if name in steps]:
+        raise InvalidSettings(
+            f"steps {', '.join(steps) or 'none'}: give some of {', '.join(STEPS)}, each once and "
+            "in this order"
+        )
+    if unknown := sorted({limit.metric for limit in limits} - MEASURED):
+        raise InvalidSettings(
+            f"a limit on {unknown[0]!r}: measured are {', '.join(sorted(MEASURED))}"
+        )
+    if not 0 <= drop <= 1:
+        raise InvalidSettings(f"max_accuracy_drop={drop!r}: from 0 to 1; 0.01 is one point")
+    if seconds is not None and not seconds > 0:
+        raise InvalidSettings(f"a budget of {seconds!r} seconds: it must be more than 0")
+
+
+def _step(name: str, before: Version, work: _Work) -> Step:
+    """Do one step, and decide whether it pays."""
+    began = time.perf_counter()
+
+    def ended(kept: bool, why: str, after: Version | None, details: Mapping[str, Any]) -> Step:
+        return Step(name, kept, why, before, after, time.perf_counter() - began, details)
+
+    try:
+        after, details = _DOERS[name](before, work)
+    except TrialError as error:
+        return ended(False, str(error), None, {})
+    if after is None:
+        return ended(False, str(details["why"]), None, details)
+    kept, why = _verdict(name, before, after, work)
+    return ended(kept, why, after, details)
+
+
+def _verdict(name: str, before: Version, after: Version, work: _Work) -> tuple[bool, str]:
+    old, new = (version.metrics["val_accuracy"] for version in (before, after))
+    if new < work.floor and new <= old:
+        return False, f"validation accuracy {new:.4f}, at least {work.floor:.4f} is wanted"
+    was, is_ = excess(before, work.limits), excess(after, work.limits)
+    if is_ > was:
+        broken = [str(c) for c in work.limits if not c.allows(after.metrics[c.metric])]
+        return False, f"it breaks {', '.join(broken)}"
+    if name == "distill":
+        said = f"validation accuracy {old:.4f} -> {new:.4f}"
+        return new > old, said if new > old else f"{said}, which is no gain"
+    gained = gain(before, after)
+    said = (
+        f"{after.metrics['bytes'] / before.metrics['bytes']:.2f} of the bytes, "
+        f"{after.metrics['latency_ms'] / before.metrics['latency_ms']:.2f} of the latency"
+    )
+    if gained < LEAST_GAIN and is_ >= was:
+        return False, f"{said}: no gain"
+    return True, f"{said}, validation accuracy {old:.4f} -> {new:.4f}"
+
+
+Done = tuple[Version | None, dict[str, Any]]
+
+
+def _prune(before: Version, work: _Work) -> Done:
+    recipe = _tuning(work, before.network, TUNED_SHARE, work.left(PRUNE_TIME / CUTS))
+    wanted = [c for c in work.limits if not c.allows(before.metrics[c.metric])]
+    by_params = any(c.metric in ("params", "bytes") for c in wanted)
+    pruned = prune(
+        before.network,
+        work.data,
+        recipe,
+        floor=work.floor,
+        metric="params" if by_params else "macs",
+        seconds=work.left(PRUNE_TIME),
+        seed=work.seed,
+        device=work.device,
+        threads=work.threads,
+        load=lambda: _load(work, "prune"),
+        save=lambda state: _save(work, "prune", state),
+        watch=work.watch,
+    )
+    details = {"epochs": recipe.epochs, "cuts": [asdict(cut) for cut in pruned.cuts]}
+    if not any(cut.kept for cut in pruned.cuts):
+        why = f"no cut of {len(pruned.cuts)} kept validation accuracy {work.floor:.4f}"
+        return None, {**details, "why": why}
+    return _version("prune", pruned.network, before, work), details
+
+
+def _distill(before: Version, work: _Work) -> Done:
+    where = {"device": work.device, "threads": work.threads}
+    teachers, right = chosen_teachers(work.source, work.teachers, work.data, **where)  # type: ignore[arg-type]
+    recipe = _tuning(work, before.network, DISTILLED_SHARE, work.left(DISTILL_TIME))
+    details = {
+        "epochs": recipe.epochs,
+        "teachers": len(teachers),
+        "teachers_val_accuracy": right,
+    }
+    student = copy.deepcopy(before.network)
+    key = f"distill-{_identity(student, ())}"
+    if (state := _load(work, key)) is not None:
+        student = restored(student, state["network"]).eval()
+    else:
+        copies = [copy.deepcopy(teacher) for teacher in teachers]
+        student = distill(student, copies, work.data, recipe, seed=work.seed, **where)  # type: ignore[arg-type]
+        _save(work, key, {"network": snapshot(student)})
+    return _version("distill", student, before, work), details
+
+
+def _fold(before: Version, work: _Work) -> Done:
+    folded = fold(before.network, work.data.input_shape)
+    details = {
+        "norms": folded.norms,
+        "removed": folded.removed,
+        "difference": folded.difference,
+    }
+    return _version("fold", folded.network, before, work), details
+
+
+def _int8(before: Version, work: _Work) -> Done:
+    order = np.random.default_rng(work.seed).permutation(len(work.data.train_labels))
+    images = raw_images(work.data.train_images[np.sort(order[:CALIBRATION])])
+    file = work.folder / "model_int8.onnx"
+    made = quantize(before.file, file, images, work.bench.accuracy, floor=work.floor)
+    details = {
+        "method": made.method,
+        "types": made.types,
+        "calibration_images": len(images),
+        "layers": made.layers,
+        "kept_float": list(made.kept_float),
+        "tried": [list(pair) for pair in made.tried],
+    }
+    return work.bench.version("int8", file, before.network, before), details
+
+
+_DOERS: dict[str, Callable[[Version, _Work], Done]] = {
+    "prune": _prune,
+    "distill": _distill,
+    "fold": _fold,
+    "int8": _int8,
+}
+
+
+def _version(name: str, network: nn.Module, before: Version, work: _Work) -> Version:
+    return work.bench.version(name, work.bench.exported(name, network), network, before)
+
+
+def _tuning(work: _Work, network: nn.Module, share: float, left: float | None) -> Recipe:
+    """The recipe at a lower learning rate, for a share of its epochs or the time that is left."""
+    epochs = max(1, round(share * work.recipe.epochs))
+    lr = TUNED_LR * work.recipe.lr
+    if left is not None and (kept := _load(work, "epochs")) is not None and share in kept:
+        epochs = kept[share]
+    elif left is not None:
+        each = _epoch_seconds(network, work)
+        epochs = max(1, min(epochs, int(left / each)))
+        _save(work, "epochs", {**(_load(work, "epochs") or {}), share: epochs})
+    return replace(work.recipe, epochs=epochs, lr=lr, final_lr=min(work.recipe.final_lr, lr))
+
+
+def _epoch_seconds(network: nn.Module, work: _Work) -> float:
+    """How long an epoch takes, measured on a few batches."""
+    batches = max(work.data.class_count, 4 * work.recipe.batch_size)
+    few = part_of(work.data, batches, work.data.class_count, seed=0)
+    recipe = replace(work.recipe, epochs=1, average="none")
+    best = math.inf
+    for _ in range(2):
+        began = time.perf_counter()
+        train(
+            copy.deepcopy(network).requires_grad_(),
+            few,
+            recipe,
+            device=work.device,
+            threads=work.threads,
+        )
+        best = min(best, time.perf_counter() - began)
+    return max(best, 1e-6) * len(work.data.train_labels) / len(few.train_labels)
+
+
+def _identity(network: nn.Module, asked: object) -> str:
+    digest = blake2b(json.dumps(asked, default=str).encode(), digest_size=8)
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _load(work: _Work, key: str) -> Any:
+    """What a call that was stopped has kept; None when it asked something else."""
+    file = work.folder / f"{key}.pt"
+    if not file.exists():
+        return None
+    kept = torch.load(file, weights_only=True)
+    return kept["state"] if kept["identity"] == work.identity else None
+
+
+def _save(work: _Work, key: str, state: Mapping[Any, Any]) -> None:
+    file = work.folder / f"{key}.pt"
+    partial = file.with_suffix(".partial")
+    torch.save({"identity": work.identity, "state": dict(state)}, partial)
+    partial.replace(file)

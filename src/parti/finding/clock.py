@@ -1,0 +1,72 @@
+"""How much of the time is left, and what it is enough for.
+
+Plans are made of speeds that were measured a while ago, and the machine may have become slower
+since. So every stage asks anew: random search gets no more than its share of what is left, and
+further finalists and seeds are trained as long as there is time for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from parti.core.trial import State, Trial
+from parti.finding.plan import SECONDS_FOR_THE_REST, shares
+from parti.finding.settings import Settings
+
+if TYPE_CHECKING:
+    from parti.finding.desk import Desk
+
+__all__ = ["enough", "rival_seconds", "seconds_left"]
+
+
+def seconds_left(desk: Desk, *later: str) -> float | None:
+    """How many seconds of the budget are left, over all restarts; None for no limit.
+
+    Args:
+        desk: what the search works with.
+        later: studies whose time does not count, because a decision was made before them.
+    """
+    total = desk.settings.seconds
+    if total is None:
+        return None
+    planning = desk.plan.seconds
+    if desk.shared is not None and desk.settings.supernet_of is None:
+        planning += desk.shared.plan.seconds
+    return (
+        total - planning - desk.spent("", *(part for part in desk.parts("") if part not in later))
+    )
+
+
+def rival_seconds(settings: Settings, cost: float, left: float | None) -> float:
+    """How long random search may take beside a supernet, so that finalists can be trained too.
+
+    Args:
+        settings: what was asked.
+        cost: seconds that supernet and search have taken.
+        left: seconds that are left of the budget; None for no limit.
+
+    Returns:
+        As long as supernet and search, but no more than its share of what is left.
+    """
+    if left is None:
+        return cost
+    planned = shares(settings)
+    finals = 1.0 - planned.supernet - planned.search - planned.baseline
+    return max(0.0, min(cost, left * planned.baseline / (planned.baseline + finals)))
+
+
+def enough(left: float | None, jobs: int, trained: Sequence[Trial], workers: int) -> bool:
+    """Whether so many networks can still be trained, and the rest be done.
+
+    Args:
+        left: seconds that are left of the budget; None for no limit.
+        jobs: how many networks.
+        trained: what was trained just as long before; the mean of it is what one takes.
+        workers: how many are trained at once.
+    """
+    took = [trial.seconds for trial in trained if trial.state is State.DONE]
+    if left is None or not took:
+        return True
+    return left - SECONDS_FOR_THE_REST >= sum(took) / len(took) * math.ceil(jobs / workers)
