@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .PHONY: install demo test test-all check format bench bench-strategies bench-supernet \
-	bench-proxies leaderboard docs clean
+	bench-proxies bench-serve leaderboard docs clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -50,6 +50,10 @@ bench-supernet: $(STAMP)
 # Training-free proxies on 1,000 cells of NAS-Bench-201: correlations, and time per network.
 bench-proxies: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_proxies
+
+# A server under load (with wrk, if there is one): requests per second, p99, CPU per request.
+bench-serve: $(STAMP)
+	$(BIN)/python -m benchmarks.bench_serve
 
 # The same with more seeds and problems, into docs/leaderboard.md: an hour; it goes on where it was
 # stopped. Peers are in it where they are installed.

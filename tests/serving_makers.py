@@ -22,23 +22,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from measured_networks import plain, warmed
-from parti.deploy import export as exporting
 from parti.deploy.export import export
+from parti.deploy.formats import onnx as onnx_format
 from parti.deploy.model import DeployedModel
 
 CLASSES = [f"digit {i}" for i in range(10)]
 TOKEN = "correct-horse-battery-staple"
 INFER = "/v2/models/digits-of-8-8/infer"
 
-COMMAND = """
-import sys
-from parti.app import cli
-if "serve" not in {c.name or c.callback.__name__ for c in cli.app.registered_commands}:
-    from parti.app.serving import register
-    register(cli.app)
-sys.argv = ["parti", *sys.argv[1:]]
-cli.main()
-"""
+COMMAND = "from parti.app.cli import main; main()"
 
 TIGHT = """
 import json, sys
@@ -63,7 +55,7 @@ def exported(folder: Path, channels: int = 1, size: int = 8) -> DeployedModel:
     model = DeployedModel(warmed(plain(channels), shape), [80.0] * channels, [90.0] * channels)
     images = np.random.default_rng(0).integers(0, 256, (4, *shape)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:  # the quick exporter: the file matters here
-        patch.setattr(exporting, "to_onnx", partial(exporting.to_onnx, quick=True))
+        patch.setattr(onnx_format, "to_onnx", partial(onnx_format.to_onnx, quick=True))
         info = {"name": "digits of 8×8", "classes": CLASSES}
         export(model.eval(), folder, info=info, samples=images, formats=("onnx",))
     return model

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +15,46 @@ import typer
 from typer.testing import CliRunner
 
 import parti
-from compression_makers import RECIPE, trained
+from compression_makers import RECIPE, trained, wide
 from parti.app.compressing import register
 from parti.core.errors import InvalidSettings
 from parti.core.study import Constraint
+from parti.deploy.card import FLOAT32
+from parti.deploy.compression import versions
 from parti.deploy.compression.plan import compress
 from parti.deploy.compression.ship import ship
 from parti.deploy.compression.versions import raw_images
+from parti.deploy.formats import onnx as onnx_format
+from parti.deploy.predict_template import Model
+from parti.deploy.serving.served import open_model
 from parti.finding import Silent
 from parti.finding.compressing import with_compression
 from parti.finding.desk import Desk
+from training_makers import toy_data
 
 TINY = f"{Path(__file__).with_name('tiny_space.py')}:tiny"
 SHORT = replace(RECIPE, epochs=5, average="ema")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def swift():
+    """The quick exporter, and a short look at the clock: neither is what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (versions, onnx_format):
+            patch.setattr(module, "to_onnx", partial(module.to_onnx, quick=True))
+        timed = versions.measure_latency
+        patch.setattr(
+            versions,
+            "measure_latency",
+            lambda file, shape, **_: timed(file, shape, repeats=5, min_seconds=0.0),
+        )
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A trained network, its data, and all steps of its compression."""
-    network, data = trained(12)
+    network, data = trained(8)
     folder = tmp_path_factory.mktemp("compress") / "work"
     before = copy.deepcopy(network.state_dict())
     compressed = compress(network, data, folder, recipe=SHORT, max_accuracy_drop=0.05, threads=1)
@@ -62,7 +84,7 @@ def test_a_call_that_was_stopped_goes_on(made, monkeypatch):
         raise AssertionError("it was trained already")
 
     monkeypatch.setattr("parti.deploy.compression.prune.train", never)
-    monkeypatch.setattr("parti.deploy.compression.plan.distill", never)
+    monkeypatch.setattr("parti.deploy.compression.steps.distill", never)
     again = compress(
         network, data, folder, recipe=SHORT, max_accuracy_drop=0.05, threads=1,
         steps=("prune", "distill"),
@@ -72,19 +94,32 @@ def test_a_call_that_was_stopped_goes_on(made, monkeypatch):
         assert first.after.metrics["macs"] == second.after.metrics["macs"]
 
 
-def test_a_step_that_breaks_a_limit_is_undone(made, tmp_path):
-    network, data, *_ = made
-    held = Constraint("params", at_least=1000)
+def test_a_step_that_breaks_a_limit_is_undone(made, tmp_path, monkeypatch):
+    network, data, _, first = made
+    monkeypatch.setattr("parti.deploy.compression.prune.MOST_CUTS", 1)
+    held = Constraint("params", at_least=first.source.metrics["params"])  # any cut breaks it
     compressed = compress(
         network, data, tmp_path / "a", recipe=SHORT, limits=[held], steps=("prune",),
         max_accuracy_drop=1.0, threads=1,
     )  # fmt: skip
     (step,) = compressed.steps
-    if step.after.metrics["params"] < 1000:
-        assert not step.kept
-        assert "1000" in step.why
-    assert compressed.final.metrics["params"] >= 1000
+    assert step.after.metrics["params"] < first.source.metrics["params"]
+    assert not step.kept
+    assert str(held) in step.why
+    assert compressed.final == compressed.source
     assert compressed.broken == ()
+
+
+def test_a_step_that_mends_a_limit_is_kept_though_it_is_no_gain(tmp_path, monkeypatch):
+    monkeypatch.setattr("parti.deploy.compression.plan.LEAST_GAIN", 1e9)
+    network, data = wide(24).eval(), toy_data()
+    asked = {"recipe": SHORT, "steps": ("int8",), "max_accuracy_drop": 1.0, "threads": 1}
+    plain = compress(network, data, tmp_path / "a", **asked)
+    assert not plain.quantized
+    limit = Constraint("bytes", at_most=0.9 * plain.source.metrics["bytes"])
+    mended = compress(network, data, tmp_path / "b", limits=[limit], **asked)
+    assert mended.quantized
+    assert mended.broken == ()
 
 
 def test_a_limit_that_is_out_of_reach_is_never_shipped(made, tmp_path):
@@ -117,13 +152,32 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(made, tmp_path, 
     assert not (tmp_path / "none").exists()
 
 
-def test_the_folder_predicts_by_itself(made, tmp_path):
-    _, data, _, compressed = made
+@pytest.mark.parametrize("steps", [("fold",), ("fold", "int8")])
+def test_the_folder_is_complete_and_predicts_by_itself(steps, made, tmp_path, monkeypatch):
+    network, data, *_ = made
+    monkeypatch.setattr("parti.deploy.compression.plan.LEAST_GAIN", 0)  # int8 may be slower here
+    compressed = compress(
+        network, data, tmp_path / "work", recipe=SHORT, steps=steps, max_accuracy_drop=1.0
+    )
+    rounded = compressed.quantized
+    assert rounded is ("int8" in steps)
     folder = tmp_path / "model"
     info = {"classes": list(data.classes), "mean": data.mean, "std": data.std}
-    ship(compressed, folder, info=info, samples=raw_images(data.val_images[:8]))
+    images = raw_images(data.val_images)
+    ship(compressed, folder, info=info, samples=images[:8])
+
     described = json.loads((folder / "model.json").read_text())
+    files = {"model.onnx", "model.pt2", "predict.py"} | ({FLOAT32} if rounded else set())
+    assert set(described["files"]) == files
+    assert {file.name for file in folder.iterdir()} == {*files, "model.json", "README.md"}
     assert described["files"]["model.onnx"]["bytes"] == compressed.final.metrics["bytes"]
+    assert described["latency_ms"]["onnx"] == compressed.final.metrics["latency_ms"]
+    assert set(described["agreement"]) == {"torch_export", FLOAT32 if rounded else "onnx"}
+    assert described["quantized"] is rounded
+    card = (folder / "README.md").read_text()
+    for said in (f"--model {FLOAT32}", "8-bit integers"):
+        assert (said in card) is rounded
+
     np.save(tmp_path / "images.npy", data.val_images)
     ran = subprocess.run(
         [sys.executable, str(folder / "predict.py"), str(tmp_path / "images.npy"), "--json"],
@@ -133,9 +187,13 @@ def test_the_folder_predicts_by_itself(made, tmp_path):
     right = [data.classes[label] for label in data.val_labels]
     share = np.mean([a == b for a, b in zip(named, right, strict=True)])
     assert share == pytest.approx(compressed.final.metrics["val_accuracy"])
-    if compressed.quantized:
-        assert (folder / "model_float32.onnx").exists()
-        assert described["quantized"] is True
+    for file in sorted({name for name in files if name.endswith(".onnx")}):
+        own = Model(folder, file=file).logits(data.val_images)
+        np.testing.assert_allclose(open_model(folder, file).logits(images), own, atol=1e-4)
+    with torch.no_grad():
+        true = network((torch.from_numpy(images) - data.mean[0]) / data.std[0]).numpy()
+    exact = Model(folder, file=FLOAT32 if rounded else "model.onnx").logits(data.val_images)
+    np.testing.assert_allclose(exact, true, atol=1e-3 * np.abs(true).max())
 
 
 def stripes() -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +209,7 @@ def test_a_finished_study_from_the_command_line(tmp_path, monkeypatch):
     np.savez(tmp_path / "stripes.npz", images=stripes()[0], labels=stripes()[1])
     store = f"sqlite:///{tmp_path}/s.db"
     parti.find(
-        tmp_path / "stripes.npz", trials=2, epochs=1, final_epochs=6, finalists=2, space=TINY,
+        tmp_path / "stripes.npz", trials=2, epochs=1, final_epochs=4, finalists=2, space=TINY,
         baselines=False, study="s", store=store, watcher=Silent(),
     )  # fmt: skip
     opened, sealed = [], Desk.sealed
@@ -159,7 +217,17 @@ def test_a_finished_study_from_the_command_line(tmp_path, monkeypatch):
     app = typer.Typer()
     register(app)
     app.command()(lambda: None)
-    asked = ["compress", "s", "--drop", "0.1", "--store", store, "--json"]
+    asked = [
+        "compress",
+        "s",
+        "--steps",
+        "distill,fold,int8",
+        "--drop",
+        "0.1",
+        "--store",
+        store,
+        "--json",
+    ]
     first = CliRunner().invoke(app, asked)
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout.splitlines()[-1])

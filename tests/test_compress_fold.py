@@ -1,5 +1,7 @@
 """Folding changes nothing but the number of operations."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,8 @@ from torch import nn
 from compression_makers import BODIES, SHAPE
 from parti.core.errors import TrialError
 from parti.deploy.compression.fold import fold
+from parti.deploy.compression.lean import lean
+from parti.networks.operations import Zero, conv_norm_act
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -68,6 +72,41 @@ def test_a_norm_that_is_not_alone_stays(shared):
     assert folded.norms == 0
     images = torch.randn(2, *SHAPE)
     torch.testing.assert_close(folded.network(images), network(images))
+
+
+class Unread(nn.Module):
+    """A cell with a convolution that nobody reads, one of zeros, and one that only training reads.
+
+    The outputs depend on `kept` and, since a norm has a bias, on `constant`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept, self.unread = conv_norm_act(1, 4), conv_norm_act(1, 4)
+        self.zero, self.constant = Zero(channels=4), conv_norm_act(4, 4)
+        self.aside = nn.Linear(4, 2)
+
+    def forward(self, x):
+        made, _ = self.kept(x), self.unread(x)
+        pooled = (made + self.constant(self.zero(x))).mean((2, 3))
+        return (pooled[:, :2], self.aside(pooled)) if self.training else pooled[:, :2]
+
+
+def test_what_has_no_effect_goes_and_nothing_else():
+    torch.manual_seed(0)
+    network = Unread().eval()
+    nn.init.normal_(network.constant.norm.bias)
+    images = torch.randn(3, *SHAPE)
+    right = network(images)
+    slim = lean(copy.deepcopy(network), SHAPE)
+    assert torch.equal(slim(images), right)
+    assert not list(slim.unread.parameters())
+    for name in ("kept", "constant", "aside"):
+        assert list(slim.get_submodule(name).parameters()), name
+    assert not any(isinstance(module, Zero) for module in slim.modules())
+    folded = fold(network, SHAPE)
+    torch.testing.assert_close(folded.network(images), right)
+    assert folded.norms == 2
 
 
 class Deciding(nn.Module):

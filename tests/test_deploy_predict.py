@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -16,7 +17,7 @@ from parti.deploy.check import torch_logits
 from parti.deploy.export import export
 from parti.deploy.formats import onnx as onnx_format
 from parti.deploy.model import DeployedModel
-from parti.deploy.predict_template import Model, PredictError
+from parti.deploy.predict_template import Model, PredictError, Preparation
 
 CLASSES = [f"digit {i}" for i in range(10)]
 
@@ -234,11 +235,49 @@ def test_a_layout_must_fit(grey, digits):
 
 
 def test_files_that_were_torn_apart_are_said(grey, tmp_path):
-    with pytest.raises(PredictError, match=r"keep predict\.py, model\.json and model\.onnx"):
+    with pytest.raises(PredictError, match=r"keep predict\.py, model\.json and the model"):
         Model(tmp_path)
     (tmp_path / "model.json").write_text((grey[0] / "model.json").read_text())
+    with pytest.raises(PredictError, match=r"no model\.onnx in .*ONNX files there: none"):
+        Model(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"torn")
     with pytest.raises(PredictError, match=r"model\.onnx cannot be opened"):
         Model(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"classes": 3}, {"input_shape": [8]}, {"value_range": [0]}])
+def test_a_description_of_something_else_is_said(grey, wrong, tmp_path):
+    told = json.loads((grey[0] / "model.json").read_text()) | wrong
+    (tmp_path / "model.json").write_text(json.dumps(told))
+    with pytest.raises(PredictError, match=r"model\.json cannot be read"):
+        Preparation(tmp_path)
+
+
+def test_another_file_can_be_chosen_by_its_name_or_path(grey, digits, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("model.json", "predict.py"):
+        (folder / name).write_bytes((grey[0] / name).read_bytes())
+    reversed_ = onnx.load(grey[0] / "model.onnx")
+    reversed_.graph.output[0].name = "negated"
+    reversed_.graph.node.append(onnx.helper.make_node("Neg", ["logits"], ["negated"]))
+    onnx.save(reversed_, folder / "negated.onnx")
+    (tmp_path / "elsewhere.onnx").write_bytes((grey[0] / "model.onnx").read_bytes())
+    right = Model(grey[0]).logits(digits)
+    np.testing.assert_allclose(Model(folder, file="negated.onnx").logits(digits), -right)
+    np.testing.assert_array_equal(
+        Model(folder, file=tmp_path / "elsewhere.onnx").logits(digits), right
+    )
+    with pytest.raises(PredictError, match=r"no other\.onnx in .*there: negated\.onnx"):
+        Model(folder, file="other.onnx")
+    np.save(tmp_path / "one.npy", digits[0])
+    done = run(folder, str(tmp_path / "one.npy"), "--model", "negated.onnx", "--json")
+    assert done.returncode == 0, done.stderr
+    best = json.loads(done.stdout)["predictions"][0]["top"][0]["class"]
+    assert best == CLASSES[right[0].argmin()]
+    missing = run(folder, str(tmp_path / "one.npy"), "--model", "other.onnx")
+    assert missing.returncode == 1
+    assert len(missing.stderr.splitlines()) == 1
 
 
 def test_a_model_of_floats_takes_them_as_they_are(grey, tmp_path):

@@ -1,5 +1,6 @@
 """The main job from Python, its plan and its settings."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -197,3 +198,11 @@ def test_few_trials_make_few_finalists(tmp_path: Path) -> None:
 
 def test_populations_leave_room_to_evolve() -> None:
     assert [population(n) for n in (8, 30, 1000)] == [4, 10, 100]
+
+
+def test_a_winner_read_from_json_is_the_architecture_that_was_found(tmp_path: Path) -> None:
+    """Of `some_of`, an option is a tuple, which JSON makes a list."""
+    winner = parti.Architecture({"inputs": ("earlier", "previous"), "op": "conv"})
+    result = json.loads(json.dumps({"best": {"architecture": dict(winner)}}))
+    store = open_store(f"sqlite:///{tmp_path / 'studies.db'}")
+    assert parti.finding.Found(result, tmp_path, store).architecture == winner

@@ -40,6 +40,7 @@ def state(network: nn.Module) -> dict[str, Any]:
         "gradients": [None if p.grad is None else p.grad.clone() for p in network.parameters()],
         "flags": [p.requires_grad for p in network.parameters()],
         "modes": [m.training for m in network.modules()],
+        "tracking": [getattr(m, "track_running_stats", None) for m in network.modules()],
         "hooks": [
             (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
             for m in network.modules()

@@ -10,7 +10,7 @@ from torch import nn
 from compression_makers import BODIES, RECIPE, SHAPE, trained, wide
 from parti.core.errors import InvalidSettings, TrialError
 from parti.deploy.check import onnx_logits
-from parti.deploy.compression.fold import without_zeros
+from parti.deploy.compression.lean import lean
 from parti.deploy.compression.prune import cut_channels, prune, restored, snapshot
 from parti.evaluators.complexity import complexity
 from parti.evaluators.to_onnx import to_onnx
@@ -62,7 +62,7 @@ def test_channels_that_do_nothing_go_first(importance):
 def test_a_pruned_network_comes_back_from_tensors_and_numbers(name):
     network = BODIES[name]()
     small = cut_channels(network, DATA, 0.6)
-    whole = without_zeros(copy.deepcopy(network), SHAPE)
+    whole = lean(copy.deepcopy(network), SHAPE)
     again = restored(whole, snapshot(small)).eval()
     images = torch.randn(3, *SHAPE)
     assert torch.equal(again(images), small(images))

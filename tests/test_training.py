@@ -304,6 +304,28 @@ def test_an_auxiliary_classifier_adds_to_the_loss_and_modules_know_the_progress(
     assert network.told == [0.0, 0.25, 0.5, 0.75]
 
 
+def test_a_loss_of_ones_own_is_minimised_and_sees_what_the_network_saw() -> None:
+    network, data = Aided(), toy_data()
+    recipe = replace(SWIFT, epochs=1, warmup=0.0, label_smoothing=0.1, average="none")
+    seen: list[torch.Tensor] = []
+
+    def own(images: torch.Tensor, logits: torch.Tensor, hard: torch.Tensor) -> torch.Tensor:
+        assert torch.equal(network(images)[0], logits)
+        seen.append(images)
+        if len(seen) == 1:  # both classes are equally likely, whatever the labels
+            assert hard.item() == pytest.approx(np.log(2))
+        return logits.sum() * 0 + 5 + 0 * hard
+
+    losses: list[float] = []
+    train(network, data, recipe, loss=own, watch=lambda _, loss: losses.append(loss))
+    assert network.main.weight.abs().sum() == 0, "the labels taught it nothing"
+    assert network.aside.weight.abs().sum() > 0, "its auxiliary classifier learns from them"
+    assert 5 < losses[0] <= 5 + 0.4 * np.log(2) + 1e-3
+    mean = torch.tensor(data.mean)[None, :, None, None]
+    plain = (torch.from_numpy(data.train_images).permute(0, 3, 1, 2) - mean) / data.std[0]
+    assert not any(torch.isclose(plain, image).flatten(1).all(1).any() for image in seen[0])
+
+
 class RecipeChoice:
     def build(self, architecture: Architecture) -> Recipe:
         return replace(SWIFT, lr=float(architecture["lr"]))

@@ -109,8 +109,14 @@ def search(
         bool, typer.Option("--compress", help="Then make the winner smaller, as parti compress.")
     ] = False,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Then answer over HTTP with it, as parti serve.")
-    ] = False,
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Then answer over HTTP on this port, as parti serve; 0 takes a free one.",
+            metavar="PORT",
+        ),
+    ] = None,
     runtime: Annotated[
         str,
         typer.Option(
@@ -134,7 +140,7 @@ def search(
     from parti.finding.settings import parse_duration, settings_of
 
     with errors_explained(json_):
-        _check_installed(compress, serve)
+        _check_installed(compress, serve is not None)
         trains_on, measuring = told_apart(device)
         take_token(device_token)
         settings = settings_of(
@@ -169,8 +175,8 @@ def search(
         folder = found.folder / "model"
         if compress:
             folder = Path(compress_and_show(found.study, store=store, json_=json_)["model"])
-        if serve:
-            serve_folder(folder, json_=json_)
+        if serve is not None:
+            serve_folder(folder, port=serve, json_=json_)
 
 
 def specialize(

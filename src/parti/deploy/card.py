@@ -7,18 +7,39 @@ from typing import Any
 
 from parti.deploy.formats import FORMATS
 
-__all__ = ["card"]
+__all__ = ["FLOAT32", "card"]
+
+FLOAT32 = "model_float32.onnx"
+"""The version in float32, beside a model.onnx that computes in 8-bit integers."""
 
 _FILES = {form.file: form.about for form in FORMATS.values()} | {
-    "predict.py": "predicts the classes of images; needs NumPy and ONNX Runtime only"
+    FLOAT32: "the version in float32 that model.onnx was rounded from, to 8-bit integers",
+    "predict.py": "predicts the classes of images; needs NumPy and ONNX Runtime only",
 }
-
 
 _LIMITS = (
     "It knows only the classes above and always answers with one of them, also for images of "
     "something else. The metrics hold for images like those it was trained on; its "
     "probabilities were not calibrated."
 )
+
+_USE = """## Use
+
+```
+pip install numpy onnxruntime pillow
+python predict.py photo.png --top 3
+```
+
+```python
+from predict import Model
+
+model = Model()
+model.predict(image)        # [[("class", probability), ...]], one list per image
+```
+
+An image is a file or an array of bytes or floats: (height, width), (height, width, channels),
+(channels, height, width), or a batch of them. Images of another size are resized, grey and
+colour are converted, as in training."""
 
 
 def card(described: Mapping[str, Any]) -> str:
@@ -90,23 +111,9 @@ def _metrics(described: Mapping[str, Any]) -> str:
 def _use(described: Mapping[str, Any]) -> str:
     if "predict.py" not in described["files"]:
         return ""
-    return """## Use
-
-```
-pip install numpy onnxruntime pillow
-python predict.py photo.png --top 3
-```
-
-```python
-from predict import Model
-
-model = Model()
-model.predict(image)        # [[("class", probability), ...]], one list per image
-```
-
-An image is a file or an array of bytes or floats: (height, width), (height, width, channels),
-(channels, height, width), or a batch of them. Images of another size are resized, grey and
-colour are converted, as in training."""
+    if FLOAT32 not in described["files"]:
+        return _USE
+    return f'{_USE}\n\nIn float32: `--model {FLOAT32}`, or `Model(file="{FLOAT32}")`.'
 
 
 def _files(described: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 
     python predict.py photo.png other.jpg --top 3
     python predict.py images.npy --json
+    python predict.py photo.png --model model_float32.onnx
 
     from predict import Model
     Model().predict(image)
@@ -31,7 +32,9 @@ except ImportError as error:
         "pip install numpy onnxruntime pillow"
     ) from error
 
-__all__ = ["Model", "PredictError"]
+__all__ = ["MODEL", "Model", "PredictError", "Preparation", "find_model"]
+
+MODEL = "model.onnx"
 
 CHANNELS = (1, 3, 4)
 LAYOUTS = ("HW", "HWC", "CHW", "NHW", "NHWC", "NCHW")
@@ -41,85 +44,38 @@ class PredictError(ValueError):
     """The images or the model's files cannot be used."""
 
 
-class Model:
-    """The exported model.
+class Preparation:
+    """How images become what the model takes, as model.json says.
 
     Args:
-        folder: where model.onnx and model.json lie; by default beside this file.
-        threads: CPU threads; 0 lets ONNX Runtime decide.
+        folder: where model.json lies; by default beside this file.
+
+    Attributes:
+        info: what model.json says.
+        classes: names, in the order of the logits.
+        channels: of the model's images.
+        height: of them, in pixels.
+        width: of them, in pixels.
+        value_range: least and largest pixel value.
 
     Raises:
-        PredictError: the files are missing or broken.
+        PredictError: model.json is missing or broken.
     """
 
-    def __init__(self, folder: str | Path | None = None, threads: int = 0) -> None:
-        folder = Path(__file__).resolve().parent if folder is None else Path(folder)
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(__file__).resolve().parent if folder is None else Path(folder)
         try:
-            info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            info = json.loads((self.folder / "model.json").read_text(encoding="utf-8"))
+            self.info: dict[str, Any] = info
             self.classes: list[str] = [str(name) for name in info["classes"]]
             self.channels, self.height, self.width = (int(size) for size in info["input_shape"])
-            self.value_range: tuple[float, float] = (
-                float(info["value_range"][0]),
-                float(info["value_range"][1]),
-            )
-        except (OSError, ValueError, KeyError) as error:
+            low, high = info["value_range"]
+            self.value_range: tuple[float, float] = (float(low), float(high))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise PredictError(
-                f"{folder / 'model.json'} cannot be read ({error}); keep predict.py, model.json "
-                "and model.onnx together, as they were exported"
+                f"{self.folder / 'model.json'} cannot be read ({type(error).__name__}: {error}); "
+                "keep predict.py, model.json and the model together, as they were exported"
             ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise PredictError(
-                f"{folder / 'model.onnx'} cannot be opened: {str(error)[:300]}"
-            ) from error
-
-    def predict(
-        self, images: Any, top: int = 1, layout: str | None = None
-    ) -> list[list[tuple[str, float]]]:
-        """Name the most probable classes.
-
-        Args:
-            images: the path of an image or .npy file, a Pillow image, or an array: one image or
-                a batch, as (height, width), (height, width, channels), (channels, height, width)
-                or a batch of these; uint8, or numbers in the model's value range.
-            top: how many classes.
-            layout: how to read an array, for instance "NCHW"; by default by its shape.
-
-        Returns:
-            For each image, (class, probability) pairs, the most probable first.
-
-        Raises:
-            PredictError: the images cannot be used.
-        """
-        probabilities = self.probabilities(images, layout)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(1, top)]
-        return [
-            [(self.classes[k], float(row[k])) for k in best]
-            for row, best in zip(probabilities, order, strict=True)
-        ]
-
-    def probabilities(self, images: Any, layout: str | None = None) -> np.ndarray[Any, Any]:
-        """Compute the probability of every class, [n, classes]; arguments as in `predict`."""
-        logits = self.logits(images, layout).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        result: np.ndarray[Any, Any] = powers / powers.sum(axis=1, keepdims=True)
-        return result
-
-    def logits(self, images: Any, layout: str | None = None) -> np.ndarray[Any, Any]:
-        """Compute the model's logits, [n, classes] float32; arguments as in `predict`."""
-        ready = self.prepare(images, layout)
-        name = self._session.get_inputs()[0].name
-        parts: list[Any] = [
-            self._session.run(None, {name: ready[i : i + 256]})[0]
-            for i in range(0, len(ready), 256)
-        ]
-        return np.concatenate(parts)
 
     def prepare(self, images: Any, layout: str | None = None) -> np.ndarray[Any, Any]:
         """Bring images to [n, channels, height, width] float32, as in training."""
@@ -268,6 +224,89 @@ class Model:
         return resized
 
 
+class Model(Preparation):
+    """The exported model.
+
+    Args:
+        folder: where its files lie; by default beside this file.
+        threads: CPU threads; 0 lets ONNX Runtime decide.
+        file: the ONNX file: a name in the folder, or a path.
+
+    Raises:
+        PredictError: the files are missing or broken.
+    """
+
+    def __init__(
+        self, folder: str | Path | None = None, threads: int = 0, file: str | Path = MODEL
+    ) -> None:
+        super().__init__(folder)
+        path = find_model(self.folder, file)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise PredictError(f"{path} cannot be opened: {str(error)[:300]}") from error
+
+    def predict(
+        self, images: Any, top: int = 1, layout: str | None = None
+    ) -> list[list[tuple[str, float]]]:
+        """Name the most probable classes.
+
+        Args:
+            images: the path of an image or .npy file, a Pillow image, or an array: one image or
+                a batch, as (height, width), (height, width, channels), (channels, height, width)
+                or a batch of these; uint8, or numbers in the model's value range.
+            top: how many classes.
+            layout: how to read an array, for instance "NCHW"; by default by its shape.
+
+        Returns:
+            For each image, (class, probability) pairs, the most probable first.
+
+        Raises:
+            PredictError: the images cannot be used.
+        """
+        probabilities = self.probabilities(images, layout)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(1, top)]
+        return [
+            [(self.classes[k], float(row[k])) for k in best]
+            for row, best in zip(probabilities, order, strict=True)
+        ]
+
+    def probabilities(self, images: Any, layout: str | None = None) -> np.ndarray[Any, Any]:
+        """Compute the probability of every class, [n, classes]; arguments as in `predict`."""
+        logits = self.logits(images, layout).astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        result: np.ndarray[Any, Any] = powers / powers.sum(axis=1, keepdims=True)
+        return result
+
+    def logits(self, images: Any, layout: str | None = None) -> np.ndarray[Any, Any]:
+        """Compute the model's logits, [n, classes] float32; arguments as in `predict`."""
+        ready = self.prepare(images, layout)
+        name = self._session.get_inputs()[0].name
+        parts: list[Any] = [
+            self._session.run(None, {name: ready[i : i + 256]})[0]
+            for i in range(0, len(ready), 256)
+        ]
+        return np.concatenate(parts)
+
+
+def find_model(folder: Path, file: str | Path = MODEL) -> Path:
+    """Find an ONNX file, by its name in the model's folder or by its path.
+
+    Raises:
+        PredictError: it is in neither place.
+    """
+    for path in (folder / file, Path(file)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(found.name for found in folder.glob("*.onnx"))) or "none"
+    raise PredictError(f"there is no {file} in {folder}; ONNX files there: {known}")
+
+
 def _pillow(purpose: str) -> Any:
     try:
         from PIL import Image
@@ -285,10 +324,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--top", type=int, default=1, help="how many classes to show (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--layout", choices=LAYOUTS, help="axes of .npy arrays (default: guessed)")
+    parser.add_argument(
+        "--model",
+        default=MODEL,
+        metavar="FILE",
+        help=f"ONNX file, beside this program or a path (default {MODEL})",
+    )
     options = parser.parse_args(arguments)
     found: list[dict[str, Any]] = []
     try:
-        model = Model()
+        model = Model(file=options.model)
         for path in options.images:
             results = model.predict(path, options.top, options.layout if _is_npy(path) else None)
             for index, best in enumerate(results):

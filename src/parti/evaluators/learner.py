@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +20,7 @@ from parti.evaluators.feed import Pictures
 from parti.evaluators.machine import Machine, arranged, derive, isolated, place
 from parti.evaluators.recipe import Recipe, learning_rate
 
-__all__ = ["EVALUATION_BATCH", "Learner", "explained", "logits_of"]
+__all__ = ["EVALUATION_BATCH", "Learner", "Loss", "explained", "logits_of"]
 
 STATISTICS_IMAGES = 2048
 """How many training images give an averaged network its batch statistics."""
@@ -36,6 +36,13 @@ EVALUATION_BATCH = 512
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 """What torch's messages say when memory is used up, where it has no error class for it."""
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""What is minimised, if not the loss of the labels alone: a number to be differentiated.
+
+It is given a batch as the network sees it, augmented and mixed [b, channels, height, width]; the
+network's logits [b, k]; and their loss with respect to the labels, smoothed and mixed.
+"""
 
 
 @runtime_checkable
@@ -63,6 +70,8 @@ class Learner:
         seed: of the order of the images, augmentation, and the network's own random numbers.
         horizon: epochs of the whole schedule of the learning rate.
         machine: where to train; its device is that of the pictures.
+        loss: what is minimised; None for the loss of the labels. An auxiliary classifier learns
+            from the labels in any case.
 
     Raises:
         TrialError: the network does not give k logits per image.
@@ -79,11 +88,12 @@ class Learner:
         seed: int,
         horizon: int,
         machine: Machine,
+        loss: Loss | None = None,
     ) -> None:
         self.epoch = 0
         self.network = network
         self._pictures, self._labels, self.machine = pictures, labels, machine
-        self._seed, self._horizon = seed, horizon
+        self._seed, self._horizon, self._loss = seed, horizon, loss
         self._recipe = replace(recipe, batch_size=min(recipe.batch_size, pictures.size))
         self._steps = pictures.size // self._recipe.batch_size
         with isolated(machine, derive(seed, "try")):
@@ -143,9 +153,11 @@ class Learner:
             outputs = self._forward(images)
         # A network with an auxiliary classifier gives its logits too, while it trains.
         logits, *aside = outputs if isinstance(outputs, tuple) else (outputs,)
-        loss = self._loss(logits, labels, share)
+        loss = self._label_loss(logits, labels, share)
+        if self._loss is not None:
+            loss = self._loss(images, logits, loss)
         for other in aside:
-            loss = loss + AUXILIARY * self._loss(other, labels, share)
+            loss = loss + AUXILIARY * self._label_loss(other, labels, share)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
@@ -157,7 +169,7 @@ class Learner:
             self._average.after_step()
         return loss.detach()
 
-    def _loss(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
+    def _label_loss(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
         """Cross-entropy; of images mixed with their neighbours, that of both labels."""
         logits, smoothing = logits.float(), self._recipe.label_smoothing
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)

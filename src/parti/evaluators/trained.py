@@ -16,7 +16,7 @@ from parti.core.errors import TrialError
 from parti.core.protocols import Builder
 from parti.evaluators.checkpoint import load_checkpoint
 from parti.evaluators.feed import Memory, Pictures, as_tensor
-from parti.evaluators.learner import EVALUATION_BATCH, Learner, explained, logits_of
+from parti.evaluators.learner import EVALUATION_BATCH, Learner, Loss, explained, logits_of
 from parti.evaluators.machine import isolated, machine_for, place
 from parti.evaluators.recipe import Recipe, default_recipe
 
@@ -36,6 +36,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     memory: Memory = "auto",
+    loss: Loss | None = None,
     watch: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
     """Train a network on the training images of a data set.
@@ -49,6 +50,8 @@ def train(
         device: a name that torch knows, or "auto".
         threads: of the CPU, during training; None to leave them.
         memory: as in `Training`.
+        loss: what is minimised, as in `parti.evaluators.learner.Learner`; None for the loss of
+            the labels.
         watch: called after every epoch with the number of epochs done and the training loss.
 
     Returns:
@@ -73,11 +76,12 @@ def train(
             seed=seed,
             horizon=recipe.epochs,
             machine=machine,
+            loss=loss,
         )
         while learner.epoch < recipe.epochs:
-            loss = learner.run_epoch()
+            mean = learner.run_epoch()
             if watch is not None:
-                watch(learner.epoch, loss)
+                watch(learner.epoch, mean)
         trained = learner.result()
     return _at_rest(trained)
 

@@ -13,6 +13,7 @@ from parti.core.study import Constraint
 from parti.core.trial import State, Trial
 from parti.finding.files import DEFAULT_STORE, read_json, study_folder, write_json
 from parti.finding.given import Given
+from parti.finding.openings import COMPRESSION_JSON, count_openings
 from parti.finding.settings import settings_of
 from parti.finding.watch import Silent
 from parti.stores import open_store
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     from parti.finding.desk import Desk
     from parti.finding.found import Found
 
-__all__ = ["COMPRESSION_JSON", "compress_study", "with_compression"]
+__all__ = ["compress_study", "with_compression"]
 
-COMPRESSION_JSON = "compression.json"
 SAMPLES = 64
 """Validation images on which exported files are compared with the network."""
 
@@ -105,7 +105,7 @@ def compress_study(
         if compressed.broken:
             _refuse(compressed, folder)
         watch("opening the test split once ...")
-        openings = int((before or found.to_dict()).get("test_openings", 1)) + 1
+        openings = 1 + count_openings(opened, study, folder.parent)
         written = _written(desk, found, compressed, asked, place, openings)
     write_json(folder / COMPRESSION_JSON, written)
     _report(folder, found, study, opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ class Found:
     @property
     def architecture(self) -> Architecture:
         """The winner."""
-        return Architecture(self._result["best"]["architecture"])
+        return Architecture.from_json(json.dumps(self._result["best"]["architecture"]))
 
     @property
     def test_accuracy(self) -> float:

@@ -13,6 +13,7 @@ from parti.evaluators.recipe import Recipe, default_recipe
 from parti.evaluators.training import Training
 from parti.finding.errors import NothingFound
 from parti.finding.files import read_json, write_json
+from parti.finding.openings import count_openings
 from parti.finding.plan import FINALISTS, SECONDS_FOR_THE_REST, Finals
 from parti.finding.sharing import Extracted, Sharing
 from parti.finding.stages import Contender, Searched, best_first, epoch_seconds, search_stage
@@ -68,7 +69,7 @@ def run_specialized(desk: Desk) -> Searched:
         finalists=[(found, trial) for found, trial, _ in tuned],
         winner=winner,
         baselines=[],
-        openings=_openings(desk),
+        openings=1 + count_openings(desk.store, desk.name, desk.folder.parent),
     )
 
 
@@ -118,15 +119,3 @@ def _tune(
         if trial.state is State.DONE
     ]
     return sorted(done, key=lambda item: -item[1].metrics["val_accuracy"])
-
-
-def _openings(desk: Desk) -> int:
-    """How often the test split has been opened with this one: its owner, and its other networks."""
-    owner = desk.settings.supernet_of
-    others = sum(
-        desk.store.study(name).settings.get("supernet_of") == owner
-        and (desk.folder.parent / name / "result.json").exists()
-        for name in desk.store.studies()
-        if "/" not in name and name != desk.name
-    )
-    return 2 + others

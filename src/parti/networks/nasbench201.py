@@ -58,9 +58,11 @@ class EdgeCell(nn.Module):
         nodes = [x]
         while len(nodes) < 4:
             arriving = [
-                self.edges[f"{source}-{len(nodes)}"](state) for source, state in enumerate(nodes)
+                (self.edges[f"{source}-{len(nodes)}"], state) for source, state in enumerate(nodes)
             ]
-            nodes.append(reduce(torch.add, arriving))
+            # Zeros add nothing, forward or back; a node of nothing else needs one for its shape.
+            told = [pair for pair in arriving if not isinstance(pair[0], Zero)] or arriving[:1]
+            nodes.append(reduce(torch.add, [edge(state) for edge, state in told]))
         return nodes[-1]
 
 

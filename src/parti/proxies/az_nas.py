@@ -13,9 +13,10 @@
 Their fourth is `macs`. Candidates are then ranked by all four with `ranks.log_rank_sum`.
 
 Departures: blocks are the network's own parts (`layers.blocks`) that give feature maps or tokens;
-the batch is real, the authors' is Gaussian; blocks that an earlier one does not reach directly are
-passed over in trainability. A block that passes signals unchanged makes trainability −∞ and NaN
-counts as −∞, both as in their code.
+the batch is real, the authors' is Gaussian; the network's present weights are judged, where they
+draw new ones (He, normal); blocks that an earlier one does not reach directly are passed over in
+trainability. A block that passes signals unchanged makes trainability −∞ and NaN counts as −∞,
+both as in their code.
 """
 
 from __future__ import annotations

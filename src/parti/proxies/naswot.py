@@ -35,7 +35,8 @@ def kernel(gates: Sequence[Gate]) -> Tensor:
     total = torch.zeros(images, images, dtype=torch.float64, device=gates[0].on.device)
     units = 0
     for gate in gates:
-        x = gate.on.float()  # sums of up to 2²⁴ ones are exact
+        # Sums of up to 2²⁴ ones are exact; torch casts bytes six times faster than truth values.
+        x = gate.on.view(torch.uint8).float()
         total += gate.times * (x @ x.T).double()
         units += gate.times * x.shape[1]
     d = total.diagonal()

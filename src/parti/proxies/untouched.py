@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["untouched"]
 
@@ -17,11 +18,14 @@ def untouched(network: nn.Module, device: torch.device, seed: int) -> Iterator[N
     """Put a network in training mode; afterwards it and the random numbers are as before.
 
     Modes, buffers and gradient flags come back; gradients and parameters must not be changed
-    within. Random numbers within follow from the seed.
+    within. Batch norms keep no running averages within, which nobody would read. Random numbers
+    within follow from the seed.
     """
     modules = list(network.modules())
     modes = [(module, module.training) for module in modules]
     flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    norms = [module for module in modules if isinstance(module, _BatchNorm)]
+    tracking = [norm for norm in norms if norm.track_running_stats]
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in modules
@@ -35,11 +39,15 @@ def untouched(network: nn.Module, device: torch.device, seed: int) -> Iterator[N
             random.seed(seed)
             if not all(training for _, training in modes):
                 network.train()
+            for norm in tracking:
+                norm.track_running_stats = False
             yield
         finally:
             random.setstate(state)
             for module, training in modes:
                 module.training = training
+            for norm in tracking:
+                norm.track_running_stats = True
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
             with torch.no_grad():

@@ -9,24 +9,25 @@ Workshop, arXiv 1503.02531, section 2. At a temperature T, probabilities are sof
 where T² keeps the size of the gradients when T changes (section 2, last paragraph).
 
 Departures: the KL divergence instead of the cross-entropy with the teacher's probabilities, which
-has the same gradients; several teachers give the mean of their probabilities at that temperature.
+has the same gradients; several teachers give the mean of their probabilities at that temperature;
+an auxiliary classifier of the student learns from the labels alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from parti.core.errors import InvalidSettings
-from parti.evaluators.feed import Memory, Pictures, as_tensor
-from parti.evaluators.learner import Learner, explained
+from parti.evaluators.feed import Memory, as_tensor
+from parti.evaluators.learner import explained
 from parti.evaluators.machine import Machine, machine_for
 from parti.evaluators.recipe import Recipe, default_recipe
-from parti.evaluators.trained import predict
+from parti.evaluators.trained import predict, train
 from parti.tasks.classification import accuracy
 
 if TYPE_CHECKING:
@@ -84,31 +85,25 @@ def distill(
             f"temperature={temperature!r} must be more than 0 and alpha={alpha!r} from 0 to 1"
         )
     recipe = default_recipe(data) if recipe is None else recipe
+    machine = machine_for(recipe, device, threads)
     student.requires_grad_()  # averaged weights ask for none
-    steps = recipe.epochs * max(1, len(data.train_labels) // recipe.batch_size)
-    machine = machine_for(recipe, device, threads, steps)
-    with explained(recipe):
-        learner = _Student(
+    try:
+        with explained(recipe):
+            placed = [teacher.to(machine.device).eval() for teacher in teachers]
+        return train(
             student,
-            Pictures(data.train_images, data.mean, data.std, machine.device, memory),
-            as_tensor(data.train_labels).to(machine.device),
-            len(data.classes),
+            data,
             recipe,
             seed=seed,
-            horizon=recipe.epochs,
-            machine=machine,
-            teachers=teachers,
-            temperature=temperature,
-            alpha=alpha,
+            device=device,
+            threads=threads,
+            memory=memory,
+            loss=_Taught(placed, machine, temperature, alpha),
+            watch=watch,
         )
-        while learner.epoch < recipe.epochs:
-            loss = learner.run_epoch()
-            if watch is not None:
-                watch(learner.epoch, loss)
-        trained = learner.result()
-    for network in (trained, *teachers):
-        network.to("cpu")
-    return trained.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload, no-any-return]
+    finally:
+        for teacher in teachers:
+            teacher.to("cpu")
 
 
 def distillation_loss(
@@ -170,43 +165,30 @@ def chosen_teachers(
     return chosen, best
 
 
-class _Student(Learner):
-    """A learner whose loss asks teachers, too.
+class _Taught:
+    """The loss of a student, for `parti.evaluators.learner.Learner`: it asks teachers.
 
     Args:
-        teachers: trained networks.
+        teachers: trained networks, on the machine's device in evaluation mode.
+        machine: where they compute, as precisely as the student.
         temperature: T.
         alpha: weight of their answers.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        *arguments: Any,
-        machine: Machine,
-        teachers: Sequence[nn.Module],
-        temperature: float,
-        alpha: float,
-        **more: Any,
+        self, teachers: Sequence[nn.Module], machine: Machine, temperature: float, alpha: float
     ) -> None:
-        super().__init__(network, *arguments, machine=machine, **more)
-        self._teachers = [teacher.to(machine.device).eval() for teacher in teachers]
+        self._teachers, self._machine = teachers, machine
         self._temperature, self._alpha = temperature, alpha
-        self._answers: Tensor | None = None
-        self._alone = self._forward
-        self._forward = self._asked
 
-    def _asked(self, images: Tensor) -> Any:
-        """Compute the student's outputs, and keep the teachers' answers for its loss."""
-        with torch.no_grad():
-            said = [
-                (teacher(images).float() / self._temperature).softmax(1)
-                for teacher in self._teachers
-            ]
-        self._answers = torch.stack(said).mean(0)
-        return self._alone(images)
+    def __call__(self, images: Tensor, logits: Tensor, hard: Tensor) -> Tensor:
+        answers = torch.stack([self._answer(teacher, images) for teacher in self._teachers])
+        return distillation_loss(logits, answers.mean(0), hard, self._temperature, self._alpha)
 
-    def _loss(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
-        hard = super()._loss(logits, labels, share)
-        assert self._answers is not None  # the forward pass comes first
-        return distillation_loss(logits, self._answers, hard, self._temperature, self._alpha)
+    @torch.no_grad()
+    def _answer(self, teacher: nn.Module, images: Tensor) -> Tensor:
+        """The probabilities that a teacher gives at the temperature, [b, k]."""
+        machine = self._machine
+        with torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.bfloat16):
+            logits: Tensor = teacher(images)
+        return (logits.float() / self._temperature).softmax(1)

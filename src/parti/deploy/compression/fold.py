@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from parti.core.errors import TrialError
-from parti.evaluators.modes import evaluating
-from parti.networks.operations import Zero
+from parti.deploy.compression.lean import lean, some_images
 
-__all__ = ["Folded", "fold", "without_zeros"]
+__all__ = ["Folded", "fold"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -52,30 +51,6 @@ class Folded:
     difference: float
 
 
-class Nothing(nn.Module):
-    """Zero as a number that every sum broadcasts: takes no channels, needs no multiplication."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map any images to zeros of shape (1, 1, 1, 1)."""
-        return x.new_zeros((1, 1, 1, 1))
-
-
-class Blank(nn.Module):
-    """Zeros of a fixed size, where a convolution reads nothing else.
-
-    Args:
-        shape: (channels, height, width).
-    """
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__()
-        self._shape = tuple(shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map any images to zeros of shape (1, channels, height, width)."""
-        return x.new_zeros((1, *self._shape))
-
-
 def fold(network: nn.Module, input_shape: Sequence[int]) -> Folded:
     """Fold batch norms into the layers before them, and remove what does nothing.
 
@@ -93,9 +68,9 @@ def fold(network: nn.Module, input_shape: Sequence[int]) -> Folded:
             or its outputs would change.
     """
     original = copy.deepcopy(network).cpu().eval()
-    lean = without_zeros(copy.deepcopy(original), input_shape).double()
+    slim = lean(copy.deepcopy(original), input_shape).double()
     try:
-        graph = fx.symbolic_trace(lean)
+        graph = fx.symbolic_trace(slim)
     except Exception as error:
         raise TrialError(
             f"{type(network).__name__} cannot be folded, its graph cannot be traced: "
@@ -115,51 +90,6 @@ def fold(network: nn.Module, input_shape: Sequence[int]) -> Folded:
             f"largest one; allowed are {TOLERANCE:g}. Leave out the step 'fold'"
         )
     return Folded(graph, norms, removed, difference)
-
-
-def without_zeros(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
-    """Replace connections that give zeros by constants, where the outputs stay the same.
-
-    Otherwise they cost a multiplication, and tie channels together that have nothing in common.
-
-    Args:
-        network: changed in place.
-        input_shape: (channels, height, width).
-
-    Returns:
-        The same network.
-    """
-    zeros = [name for name, module in network.named_modules() if isinstance(module, Zero)]
-    if not zeros:
-        return network
-    images = _images(input_shape)
-    with evaluating(network), torch.no_grad():
-        before = network(images)
-        for name in zeros:
-            module = network.get_submodule(name)
-            for constant in (Nothing(), Blank(_output_shape(network, module, images)), module):
-                network.set_submodule(name, constant)
-                if _gives(network, images, before):
-                    break
-    return network
-
-
-def _output_shape(network: nn.Module, module: nn.Module, images: Tensor) -> tuple[int, ...]:
-    """(channels, height, width) of what a module gives; nothing when it is not called."""
-    shapes: list[tuple[int, ...]] = []
-    handle = module.register_forward_hook(lambda *call: shapes.append(tuple(call[2].shape[1:])))
-    try:
-        network(images)
-    finally:
-        handle.remove()
-    return shapes[-1] if shapes else ()
-
-
-def _gives(network: nn.Module, images: Tensor, outputs: Tensor) -> bool:
-    try:
-        return torch.equal(network(images), outputs)
-    except (RuntimeError, ValueError):  # all that a node reads are zeros: it needs their shape
-        return False
 
 
 def _fold_norms(graph: fx.GraphModule) -> int:
@@ -209,12 +139,7 @@ def _remove_idle(graph: fx.GraphModule) -> int:
 
 @torch.no_grad()
 def _difference(before: nn.Module, after: nn.Module, input_shape: Sequence[int]) -> float:
-    images = _images(input_shape, torch.float64)
+    images = some_images(input_shape).double()
     right = before(images)
     scale = max(float(right.abs().max()), 1e-12)
     return float((after(images) - right).abs().max()) / scale
-
-
-def _images(input_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(4, *input_shape, generator=generator, dtype=dtype)

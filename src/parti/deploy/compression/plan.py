@@ -3,59 +3,28 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from parti.core.errors import InvalidSettings, TrialError
 from parti.core.study import Constraint
-from parti.deploy.compression.distill import chosen_teachers, distill
-from parti.deploy.compression.fold import fold
-from parti.deploy.compression.int8 import quantize
-from parti.deploy.compression.prune import prune, restored, snapshot
-from parti.deploy.compression.versions import (
-    MEASURED,
-    Bench,
-    Version,
-    excess,
-    gain,
-    raw_images,
-)
+from parti.deploy.compression.kept import Kept, identity
+from parti.deploy.compression.steps import DOERS, Work
+from parti.deploy.compression.versions import MEASURED, Bench, Version, excess, gain
 from parti.evaluators.recipe import Recipe
-from parti.evaluators.trained import train
-from parti.tasks.splits import part_of
 
 if TYPE_CHECKING:
     from parti.tasks.images import SearchData
 
 __all__ = ["STEPS", "Compressed", "Step", "compress"]
 
-STEPS = ("prune", "distill", "fold", "int8")
+STEPS = tuple(DOERS)
 """All steps, in the order in which they are done."""
-
-TUNED_LR = 0.25
-"""Share of the usual learning rate at which trained weights are tuned."""
-
-TUNED_SHARE, DISTILLED_SHARE = 0.2, 0.5
-"""Shares of the recipe's epochs: for tuning after each cut, for distillation."""
-
-PRUNE_TIME, DISTILL_TIME = 0.55, 0.8
-"""Shares of a time budget by which pruning, and distillation, must have ended."""
-
-CUTS = 8
-"""A time budget is planned for so many cuts."""
-
-CALIBRATION = 256
-"""Training images on which int8 is calibrated."""
 
 LEAST_GAIN = 1.01
 """A step must make the model so much smaller or faster; the clock alone differs by more."""
@@ -118,33 +87,6 @@ class Compressed:
         return self.final is not self.float32
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What all steps need."""
-
-    data: SearchData
-    recipe: Recipe
-    teachers: Sequence[nn.Module]
-    limits: Sequence[Constraint]
-    floor: float
-    folder: Path
-    bench: Bench
-    source: nn.Module
-    began: float
-    seconds: float | None
-    seed: int
-    device: str
-    threads: int | None
-    watch: Callable[[str], None]
-    identity: str
-
-    def left(self, share: float) -> float | None:
-        """Seconds until a share of the budget is spent; None without a budget."""
-        if self.seconds is None:
-            return None
-        return self.seconds * share - (time.perf_counter() - self.began)
-
-
 def compress(
     model: nn.Module,
     data: SearchData,
@@ -201,10 +143,22 @@ def compress(
     source = bench.version("source", bench.exported("source", network), network)
     floor = source.metrics["val_accuracy"] - max_accuracy_drop
     asked = (asdict(recipe), max_accuracy_drop, seed, seconds, len(data.train_labels))
-    work = _Work(
-        data, recipe, teachers, limits, floor, folder, bench, network, began, seconds, seed,
-        device, threads, watch, _identity(network, asked),
-    )  # fmt: skip
+    work = Work(
+        data=data,
+        recipe=recipe,
+        source=network,
+        teachers=teachers,
+        limits=limits,
+        floor=floor,
+        bench=bench,
+        kept=Kept(folder, identity(network, asked)),
+        began=began,
+        seconds=seconds,
+        seed=seed,
+        device=device,
+        threads=threads,
+        watch=watch,
+    )
     done: list[Step] = []
     current = float32 = source
     for name in steps:
@@ -255,7 +209,7 @@ def _check(
         raise InvalidSettings(f"a budget of {seconds!r} seconds: it must be more than 0")
 
 
-def _step(name: str, before: Version, work: _Work) -> Step:
+def _step(name: str, before: Version, work: Work) -> Step:
     """Do one step, and decide whether it pays."""
     began = time.perf_counter()
 
@@ -263,7 +217,7 @@ def _step(name: str, before: Version, work: _Work) -> Step:
         return Step(name, kept, why, before, after, time.perf_counter() - began, details)
 
     try:
-        after, details = _DOERS[name](before, work)
+        after, details = DOERS[name](before, work)
     except TrialError as error:
         return ended(False, str(error), None, {})
     if after is None:
@@ -272,7 +226,7 @@ def _step(name: str, before: Version, work: _Work) -> Step:
     return ended(kept, why, after, details)
 
 
-def _verdict(name: str, before: Version, after: Version, work: _Work) -> tuple[bool, str]:
+def _verdict(name: str, before: Version, after: Version, work: Work) -> tuple[bool, str]:
     old, new = (version.metrics["val_accuracy"] for version in (before, after))
     if new < work.floor and new <= old:
         return False, f"validation accuracy {new:.4f}, at least {work.floor:.4f} is wanted"
@@ -291,145 +245,3 @@ def _verdict(name: str, before: Version, after: Version, work: _Work) -> tuple[b
     if gained < LEAST_GAIN and is_ >= was:
         return False, f"{said}: no gain"
     return True, f"{said}, validation accuracy {old:.4f} -> {new:.4f}"
-
-
-Done = tuple[Version | None, dict[str, Any]]
-
-
-def _prune(before: Version, work: _Work) -> Done:
-    recipe = _tuning(work, before.network, TUNED_SHARE, work.left(PRUNE_TIME / CUTS))
-    wanted = [c for c in work.limits if not c.allows(before.metrics[c.metric])]
-    by_params = any(c.metric in ("params", "bytes") for c in wanted)
-    pruned = prune(
-        before.network,
-        work.data,
-        recipe,
-        floor=work.floor,
-        metric="params" if by_params else "macs",
-        seconds=work.left(PRUNE_TIME),
-        seed=work.seed,
-        device=work.device,
-        threads=work.threads,
-        load=lambda: _load(work, "prune"),
-        save=lambda state: _save(work, "prune", state),
-        watch=work.watch,
-    )
-    details = {"epochs": recipe.epochs, "cuts": [asdict(cut) for cut in pruned.cuts]}
-    if not any(cut.kept for cut in pruned.cuts):
-        why = f"no cut of {len(pruned.cuts)} kept validation accuracy {work.floor:.4f}"
-        return None, {**details, "why": why}
-    return _version("prune", pruned.network, before, work), details
-
-
-def _distill(before: Version, work: _Work) -> Done:
-    where = {"device": work.device, "threads": work.threads}
-    teachers, right = chosen_teachers(work.source, work.teachers, work.data, **where)  # type: ignore[arg-type]
-    recipe = _tuning(work, before.network, DISTILLED_SHARE, work.left(DISTILL_TIME))
-    details = {
-        "epochs": recipe.epochs,
-        "teachers": len(teachers),
-        "teachers_val_accuracy": right,
-    }
-    student = copy.deepcopy(before.network)
-    key = f"distill-{_identity(student, ())}"
-    if (state := _load(work, key)) is not None:
-        student = restored(student, state["network"]).eval()
-    else:
-        copies = [copy.deepcopy(teacher) for teacher in teachers]
-        student = distill(student, copies, work.data, recipe, seed=work.seed, **where)  # type: ignore[arg-type]
-        _save(work, key, {"network": snapshot(student)})
-    return _version("distill", student, before, work), details
-
-
-def _fold(before: Version, work: _Work) -> Done:
-    folded = fold(before.network, work.data.input_shape)
-    details = {
-        "norms": folded.norms,
-        "removed": folded.removed,
-        "difference": folded.difference,
-    }
-    return _version("fold", folded.network, before, work), details
-
-
-def _int8(before: Version, work: _Work) -> Done:
-    order = np.random.default_rng(work.seed).permutation(len(work.data.train_labels))
-    images = raw_images(work.data.train_images[np.sort(order[:CALIBRATION])])
-    file = work.folder / "model_int8.onnx"
-    made = quantize(before.file, file, images, work.bench.accuracy, floor=work.floor)
-    details = {
-        "method": made.method,
-        "types": made.types,
-        "calibration_images": len(images),
-        "layers": made.layers,
-        "kept_float": list(made.kept_float),
-        "tried": [list(pair) for pair in made.tried],
-    }
-    return work.bench.version("int8", file, before.network, before), details
-
-
-_DOERS: dict[str, Callable[[Version, _Work], Done]] = {
-    "prune": _prune,
-    "distill": _distill,
-    "fold": _fold,
-    "int8": _int8,
-}
-
-
-def _version(name: str, network: nn.Module, before: Version, work: _Work) -> Version:
-    return work.bench.version(name, work.bench.exported(name, network), network, before)
-
-
-def _tuning(work: _Work, network: nn.Module, share: float, left: float | None) -> Recipe:
-    """The recipe at a lower learning rate, for a share of its epochs or the time that is left."""
-    epochs = max(1, round(share * work.recipe.epochs))
-    lr = TUNED_LR * work.recipe.lr
-    if left is not None and (kept := _load(work, "epochs")) is not None and share in kept:
-        epochs = kept[share]
-    elif left is not None:
-        each = _epoch_seconds(network, work)
-        epochs = max(1, min(epochs, int(left / each)))
-        _save(work, "epochs", {**(_load(work, "epochs") or {}), share: epochs})
-    return replace(work.recipe, epochs=epochs, lr=lr, final_lr=min(work.recipe.final_lr, lr))
-
-
-def _epoch_seconds(network: nn.Module, work: _Work) -> float:
-    """How long an epoch takes, measured on a few batches."""
-    batches = max(work.data.class_count, 4 * work.recipe.batch_size)
-    few = part_of(work.data, batches, work.data.class_count, seed=0)
-    recipe = replace(work.recipe, epochs=1, average="none")
-    best = math.inf
-    for _ in range(2):
-        began = time.perf_counter()
-        train(
-            copy.deepcopy(network).requires_grad_(),
-            few,
-            recipe,
-            device=work.device,
-            threads=work.threads,
-        )
-        best = min(best, time.perf_counter() - began)
-    return max(best, 1e-6) * len(work.data.train_labels) / len(few.train_labels)
-
-
-def _identity(network: nn.Module, asked: object) -> str:
-    digest = blake2b(json.dumps(asked, default=str).encode(), digest_size=8)
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _load(work: _Work, key: str) -> Any:
-    """What a call that was stopped has kept; None when it asked something else."""
-    file = work.folder / f"{key}.pt"
-    if not file.exists():
-        return None
-    kept = torch.load(file, weights_only=True)
-    return kept["state"] if kept["identity"] == work.identity else None
-
-
-def _save(work: _Work, key: str, state: Mapping[Any, Any]) -> None:
-    file = work.folder / f"{key}.pt"
-    partial = file.with_suffix(".partial")
-    torch.save({"identity": work.identity, "state": dict(state)}, partial)
-    partial.replace(file)

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from parti.core.errors import InvalidSettings, PartiError, TrialError
-from parti.deploy.compression.fold import without_zeros
+from parti.deploy.compression.lean import lean
 from parti.evaluators.complexity import complexity
 from parti.evaluators.feed import Pictures, as_tensor
 from parti.evaluators.modes import evaluating
@@ -132,7 +132,7 @@ def prune(
         InvalidSettings: torch-pruning is not installed, or a value is not allowed.
         TrialError: the network's channels cannot be cut.
     """
-    best = without_zeros(copy.deepcopy(network).cpu().eval(), data.input_shape)
+    best = lean(copy.deepcopy(network).cpu().eval(), data.input_shape)
     factor, cuts = FACTOR, list[Cut]()
     if (state := load()) is not None:
         best = restored(best, state["network"])
@@ -196,7 +196,7 @@ def cut_channels(
         )
     if not 0 < share < 1:
         raise InvalidSettings(f"share={share!r} must be between 0 and 1")
-    whole = without_zeros(copy.deepcopy(network).cpu().eval(), data.input_shape)
+    whole = lean(copy.deepcopy(network).cpu().eval(), data.input_shape)
     for parameter in whole.parameters():
         parameter.requires_grad_()
     wanted = share * _cost(whole, data.input_shape, metric)
@@ -327,6 +327,8 @@ def _without_channels(
             round_to=_multiple(small),
         ).step()
     small.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        small(images)  # raises when it has lost track of some channels
     return small
 
 

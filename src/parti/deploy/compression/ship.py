@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -16,20 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parti.core.errors import InvalidSettings, PartiError
-from parti.deploy.card import card
+from parti.deploy.card import FLOAT32, card
 from parti.deploy.check import Compute, agreement, onnx_logits, torch_logits
 from parti.deploy.compression.plan import Compressed
-from parti.deploy.export import export
+from parti.deploy.export import MODEL_JSON, accompany, described_files, export, write_json
+from parti.deploy.formats import FORMATS
 from parti.deploy.model import DeployedModel
 
 __all__ = ["ship"]
 
-FLOAT32 = "model_float32.onnx"
-"""The version in float32, beside a model.onnx in int8."""
+MODEL = FORMATS["onnx"].file
 
 ROUNDED = (
-    "model.onnx computes in 8-bit integers: its logits differ from those of model_float32.onnx, "
-    "and its accuracy, below, was measured on model.onnx itself."
+    f"{MODEL} computes in 8-bit integers: its logits differ from those of {FLOAT32}, "
+    f"and its accuracy, below, was measured on {MODEL} itself."
 )
 
 
@@ -71,35 +70,35 @@ def ship(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
         made = Path(place) / "model"
         model = DeployedModel(compressed.float32.network, info["mean"], info["std"]).eval()
-        export(model, made, info=info, samples=samples, formats=("onnx", "torch_export"))
-        _measured(made, compressed, torch_logits(model), samples)
+        export(model, made, info=info, samples=samples, formats=("torch_export",))
+        _add_onnx(made, compressed, torch_logits(model), samples)
         _replace(made, folder)
     return folder
 
 
-def _measured(
+def _add_onnx(
     folder: Path, compressed: Compressed, trained: Compute, samples: NDArray[np.float32]
 ) -> None:
-    """Put the very files that were measured into an export, and describe them."""
-    (folder / "model.onnx").unlink()
-    name = FLOAT32 if compressed.quantized else "model.onnx"
+    """Put the very files that were measured into an export, with predict.py, and describe them."""
+    final, name = compressed.final, FLOAT32 if compressed.quantized else MODEL
     shutil.copyfile(compressed.float32.file, folder / name)
     same = agreement(trained, onnx_logits(folder / name, threads=1), samples, name)
-    shutil.copyfile(compressed.final.file, folder / "model.onnx")
-    file = folder / "model.json"
-    described = json.loads(file.read_text(encoding="utf-8"))
-    for each in {"model.onnx", name}:
-        content = (folder / each).read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        described["files"][each] = {"bytes": len(content), "sha256": digest}
+    shutil.copyfile(final.file, folder / MODEL)
+    described = json.loads((folder / MODEL_JSON).read_text(encoding="utf-8"))
+    accompany(("onnx",), folder, described["classes"])
     described["quantized"] = compressed.quantized
-    described["agreement"].pop("onnx")
-    described["agreement"][name] = asdict(same)
+    described["agreement"][name if compressed.quantized else "onnx"] = asdict(same)
+    described["latency_ms"]["onnx"] = final.metrics["latency_ms"]
+    described["latency_conditions"]["onnx"] = final.conditions
+    described["files"] = {
+        file: facts
+        for file, facts in described_files(folder).items()
+        if file not in (MODEL_JSON, "README.md")
+    }
     if compressed.quantized:
         training = described.get("training")
         described["training"] = f"{training}. {ROUNDED}" if training else ROUNDED
-    text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
-    file.write_text(text + "\n", encoding="utf-8")
+    write_json(folder / MODEL_JSON, described)
     (folder / "README.md").write_text(card(described), encoding="utf-8")
 
 

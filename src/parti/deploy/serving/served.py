@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parti.core.errors import InvalidSettings
-from parti.deploy.predict_template import Model
+from parti.deploy.predict_template import MODEL, PredictError, Preparation, find_model
 
 __all__ = ["ServedModel", "open_model"]
 
 Floats = NDArray[np.float32]
 TOGETHER = "keep the files of a folder written by `parti export` together"
-
-
-class _Preparation(Model):
-    """How predict.py makes tensors of images, without the session that it opens for itself."""
-
-    def __init__(self, classes: list[str], shape: list[int], value_range: list[float]) -> None:
-        self.classes = classes
-        self.channels, self.height, self.width = shape
-        self.value_range = value_range[0], value_range[1]
 
 
 class ServedModel:
@@ -45,7 +34,7 @@ class ServedModel:
         classes: names, in the order of the logits.
     """
 
-    def __init__(self, name: str, session: Any, preparation: Model) -> None:
+    def __init__(self, name: str, session: Any, preparation: Preparation) -> None:
         self.name = name
         self.input: str = session.get_inputs()[0].name
         self.output: str = session.get_outputs()[0].name
@@ -85,8 +74,14 @@ def open_model(folder: Path, file: str | None = None, threads: int = 0) -> Serve
         InvalidSettings: the folder is no exported model, a file is not what was exported, or it
             does not compute one row of logits for each image.
     """
-    info, preparation = _read_info(folder)
-    path = _find(folder, file or "model.onnx")
+    try:
+        preparation = Preparation(folder)
+        path = find_model(folder, file or MODEL)
+    except PredictError as error:
+        raise InvalidSettings(
+            f"{error}. Name a finished study, or a folder written by `parti export --to onnx`"
+        ) from error
+    info = preparation.info
     content = path.read_bytes()
     recorded = info.get("files", {}).get(path.name) if path.parent == folder else None
     if recorded and recorded["sha256"] != hashlib.sha256(content).hexdigest():
@@ -105,32 +100,6 @@ def open_model(folder: Path, file: str | None = None, threads: int = 0) -> Serve
     model = ServedModel(name.strip("-.") or "model", session, preparation)
     _try(model, path)
     return model
-
-
-def _read_info(folder: Path) -> tuple[Mapping[str, Any], Model]:
-    try:
-        info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        preparation = _Preparation(
-            [str(name) for name in info["classes"]],
-            [int(size) for size in info["input_shape"]],
-            [float(bound) for bound in info["value_range"]],
-        )
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InvalidSettings(
-            f"{folder / 'model.json'} cannot be read ({type(error).__name__}: {error}); name a "
-            "finished study, or a folder written by `parti export`"
-        ) from error
-    return info, preparation
-
-
-def _find(folder: Path, file: str) -> Path:
-    for path in (folder / file, Path(file)):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(found.name for found in folder.glob("*.onnx"))) or "none"
-    raise InvalidSettings(
-        f"there is no {file} in {folder}; ONNX files there: {known}. Export with --to onnx"
-    )
 
 
 def _session(path: Path, threads: int) -> Any:
