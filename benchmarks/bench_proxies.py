@@ -4,10 +4,11 @@
     python -m benchmarks.bench_proxies --cells 20 --floor
 
 Cells are drawn from the 9,445 without dead operations, for which scores of others are known. They
-are scored on one batch of CIFAR-10 training images, with networks as parti builds them. Printed
-are Spearman's correlation with test accuracy on CIFAR-10 (mean over runs of 200 epochs): ours, what
-is known over all 9,445 cells, and of the others' scores on the very cells drawn; the correlation of
-our scores with theirs, cell by cell; and milliseconds for one network, alone, on one core.
+are scored on one batch of CIFAR-10 training images, with networks as parti builds them, or, with
+`--torch`, with weights as torch draws them. Printed are Spearman's correlation with test accuracy
+on CIFAR-10 (mean over runs of 200 epochs): ours, what is known over all 9,445 cells, and of the
+others' scores on the very cells drawn; the correlation of our scores with theirs, cell by cell; and
+milliseconds for one network, alone, on one core.
 
 Beside the time of the fast trio (NASWOT, Jacobian, MACs) stands what it cannot be below: one
 forward pass, and one back to the images with as many multiply-accumulates and at least as many
@@ -25,7 +26,7 @@ import io
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.tables import print_table
-from parti.core.architecture import Architecture
+from parti.core.architecture import Architecture, Option
+from parti.core.protocols import Builder
 from parti.core.trial import Job
 from parti.evaluators.complexity import complexity
 from parti.evaluators.theory.roofline import measured_machine, roofline
@@ -113,10 +115,24 @@ class Cells:
             self.theirs[name] = np.where(values > -1e8, values, np.nan)
 
 
+class TorchWeights:
+    """Networks whose weights are drawn as torch does by default, like those others have scored."""
+
+    def build(self, architecture: Mapping[str, Option]) -> nn.Module:
+        network: nn.Module = nasbench201.build(architecture)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.reset_parameters()
+        return network
+
+
 def score_all(
-    cells: Cells, names: Sequence[str], batch: tuple[Tensor, Tensor]
+    cells: Cells,
+    names: Sequence[str],
+    batch: tuple[Tensor, Tensor],
+    space: Builder = nasbench201,
 ) -> dict[str, np.ndarray]:
-    evaluator = TrainingFree(nasbench201, batch, names, device="cpu", threads=1)
+    evaluator = TrainingFree(space, batch, names, device="cpu", threads=1)
     rows = []
     for number, architecture in enumerate(cells.architectures):
         (measured,) = evaluator(Job(architecture, seed=number))
@@ -247,6 +263,7 @@ def main(argv: list[str]) -> list[tuple[str, float]]:
         "--fast", type=int, nargs="*", default=[8, 16, 32], help="batches to try the trio with"
     )
     parser.add_argument("--floor", action="store_true", help="only the trio's times and floor")
+    parser.add_argument("--torch", action="store_true", help="weights as torch draws by default")
     options = parser.parse_args(argv)
     names = list(PROXIES) if options.proxies == ["all"] else options.proxies
     torch.set_num_threads(1)
@@ -257,7 +274,7 @@ def main(argv: list[str]) -> list[tuple[str, float]]:
         print_floor(cells, batch, options.fast)
         return []
     print(f"{len(cells.architectures)} cells, batch {options.batch}, one core, float32")
-    scores = score_all(cells, names, main_batch)
+    scores = score_all(cells, names, main_batch, TorchWeights() if options.torch else nasbench201)
     found = print_quality(cells, scores)
     print("\nMilliseconds for a network, each proxy alone, with building the network")
     times = [(name, f"{time_proxies(cells, [name], main_batch):.0f}") for name in names]

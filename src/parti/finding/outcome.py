@@ -26,6 +26,7 @@ from parti.finding.desk import Desk
 from parti.finding.devices import latency_of
 from parti.finding.examined import examined
 from parti.finding.explained import explained
+from parti.finding.openings import count_openings
 from parti.finding.predictions import keep_predictions
 from parti.finding.stages import Contender, Searched
 from parti.finding.strategy import strategy_arguments, strategy_name
@@ -58,7 +59,7 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
     """
     desk.watcher.stage("testing once, exporting, reporting")
     if desk.source is not None and desk.continues_data:
-        searched.openings += desk.source.openings
+        searched.openings += count_openings(desk.store, desk.source.study.name, desk.folder.parent)
     test = desk.sealed()
     winner = _described(desk, searched.winner, test)
     winner["trial"] = searched.finalists[0][0].number

@@ -107,11 +107,6 @@ class Source:
         return self.folder / "splits.npz"
 
     @property
-    def openings(self) -> int:
-        """How often its test split has been opened."""
-        return int(self.result.get("test_openings") or 1)
-
-    @property
     def fingerprint(self) -> str | None:
         """The fingerprint of its data; None where its splits are gone."""
         if not self.splits.exists():
