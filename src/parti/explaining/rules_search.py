@@ -273,9 +273,9 @@ def misleads(e: Evidence) -> Direction | None:
 
 
 def _agreements(e: Evidence) -> Iterator[dict[str, Any]]:
-    """Rank agreement of inherited accuracies, training-free scores and short training."""
+    """Rank agreement of what the search ranked by: inherited accuracies, or short training."""
     supernet = e.result.get("supernet") or {}
-    for row in [*(supernet.get("agreement") or ()), *(e.result.get("agreement") or ())]:
+    for row in supernet.get("agreement") or ():
         if row.get("kendall") is not None:
             yield {name: row[name] for name in ("what", "kendall", "n")}
     pairs = [

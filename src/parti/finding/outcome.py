@@ -88,7 +88,6 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
         "finalists": [_finalist(found, trained) for found, trained in searched.finalists],
         "baselines": baselines,
         "cost": costs,
-        "agreement": _agreement(winner),
         "search_latency": None if desk.latency is None else desk.latency.conditions,
         "files": files,
         "versions": {
@@ -98,15 +97,6 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
         },
     }
     return {**result, "explanation": explained(desk, searched, result)}
-
-
-def _agreement(winner: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How well scores without training ranked what the search has trained, in a line each."""
-    compared = winner["proxies"] or {}
-    return [
-        {"what": f"{one['proxy']}, without training", "kendall": one["kendall"], "n": one["n"]}
-        for one in compared.get("found", ())
-    ]
 
 
 def _described(desk: Desk, contender: Contender, test: TestData) -> dict[str, Any]:

@@ -7,15 +7,15 @@ bandwidth. Summed over the modules of a network, the larger of the two is a floo
 
 What is assumed: float32, one image, weights read once, every activation written once and read
 once by each module that uses it; operations between modules (sums, concatenations) move data that
-is not counted. Data that stays in a cache makes a network faster than the bandwidth of memory
-allows; bandwidth is measured on arrays larger than caches usually are.
+is not counted. Caches are faster than memory, so bandwidth is measured by copying arrays of several
+sizes, and that of as many bytes as the network moves counts.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,8 +28,8 @@ __all__ = ["Machine", "Roofline", "measured_machine", "roofline"]
 FLOAT32 = 4
 SIDE = 768
 """Of the square matrices that peak arithmetic is measured with."""
-COPIED = 2**26
-"""Bytes of the array that bandwidth is measured with."""
+COPIED = tuple(2**power for power in (16, 18, 20, 22, 24, 26))
+"""Bytes of the arrays that bandwidth is measured with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,18 @@ class Machine:
 
     Args:
         flops: float32 operations per second, a multiply-accumulate being two.
-        bandwidth: bytes per second, read or written.
+        bandwidths: bytes per second, read or written, by how many bytes are read and written.
         threads: of the CPU that were used.
     """
 
     flops: float
-    bandwidth: float
+    bandwidths: Mapping[int, float]
     threads: int
 
-    @property
-    def balance(self) -> float:
-        """FLOPs per byte from which arithmetic, not memory, is the limit."""
-        return self.flops / self.bandwidth
+    def bandwidth(self, moved: float) -> float:
+        """Bytes per second where so many are moved again and again."""
+        fitting = [size for size in self.bandwidths if size >= moved]
+        return self.bandwidths[min(fitting) if fitting else max(self.bandwidths)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Roofline:
         bytes: of weights and activations that are moved.
         floor_ms: for one image, in milliseconds.
         memory_bound: share of that floor spent in modules that wait for memory, from 0 to 1.
+        bandwidth: bytes per second at which they are moved.
         machine: for which.
     """
 
@@ -68,7 +69,13 @@ class Roofline:
     bytes: float
     floor_ms: float
     memory_bound: float
+    bandwidth: float
     machine: Machine
+
+    @property
+    def balance(self) -> float:
+        """FLOPs per byte from which arithmetic, not memory, is the limit."""
+        return self.machine.flops / self.bandwidth
 
     @property
     def intensity(self) -> float:
@@ -89,16 +96,15 @@ def roofline(cost: NetworkCost, machine: Machine | None = None) -> Roofline:
     machine = measured_machine() if machine is None else machine
     rows = {row.name: row for row in cost.modules}
     inner = [row for row in cost.modules if not _holds_others(row, rows)]
-    flops = moved = floor = waiting = 0.0
-    for row in inner:
-        numbers = row.params + _numbers(row) + sum(_numbers(rows[name]) for name in row.inputs)
-        arithmetic = 2 * row.macs / machine.flops
-        memory = FLOAT32 * numbers / machine.bandwidth
-        flops += 2 * row.macs
-        moved += FLOAT32 * numbers
-        floor += max(arithmetic, memory)
-        waiting += memory if memory > arithmetic else 0.0
-    return Roofline(flops, moved, 1e3 * floor, waiting / floor if floor else 0.0, machine)
+    costs = [(2 * row.macs, FLOAT32 * _numbers_moved(row, rows)) for row in inner]
+    flops, moved = (float(sum(column)) for column in zip(*costs, strict=True))
+    bandwidth = machine.bandwidth(moved)
+    seconds = [(work / machine.flops, size / bandwidth) for work, size in costs]
+    floor = sum(map(max, seconds))
+    waiting = sum(memory for arithmetic, memory in seconds if memory > arithmetic)
+    return Roofline(
+        flops, moved, 1e3 * floor, waiting / floor if floor else 0.0, bandwidth, machine
+    )
 
 
 @cache
@@ -106,12 +112,17 @@ def measured_machine() -> Machine:
     """Measure this machine's CPU with as many threads as torch uses: the best of several runs."""
     matrix = torch.ones(SIDE, SIDE)
     product = torch.empty(SIDE, SIDE)
-    source = torch.ones(COPIED // FLOAT32)
-    target = torch.empty_like(source)
     with torch.no_grad():
         multiplying = _fastest(lambda: torch.mm(matrix, matrix, out=product), 8)
-        copying = _fastest(lambda: target.copy_(source), 5)
-    return Machine(2 * SIDE**3 / multiplying, 2 * COPIED / copying, torch.get_num_threads())
+        bandwidths = {2 * size: 2 * size / _copying(size) for size in COPIED}
+    return Machine(2 * SIDE**3 / multiplying, bandwidths, torch.get_num_threads())
+
+
+def _copying(size: int) -> float:
+    """Seconds that a copy of so many bytes takes."""
+    source = torch.ones(size // FLOAT32)
+    target = torch.empty_like(source)
+    return _fastest(lambda: target.copy_(source), 8)
 
 
 def _fastest(work: Callable[[], object], runs: int) -> float:
@@ -123,10 +134,15 @@ def _fastest(work: Callable[[], object], runs: int) -> float:
     return min(times)
 
 
+def _numbers_moved(row: ModuleCost, rows: Mapping[str, ModuleCost]) -> int:
+    """Weights, output and inputs of a module."""
+    return row.params + _numbers(row) + sum(_numbers(rows[name]) for name in row.inputs)
+
+
 def _numbers(row: ModuleCost) -> int:
     return math.prod(row.output_shape or (0,))
 
 
-def _holds_others(row: ModuleCost, rows: dict[str, ModuleCost]) -> bool:
+def _holds_others(row: ModuleCost, rows: Mapping[str, ModuleCost]) -> bool:
     start = f"{row.name}." if row.name else ""
     return any(name.startswith(start) and name != row.name for name in rows)
