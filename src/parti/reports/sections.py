@@ -360,6 +360,8 @@ def _reproduce(facts: Facts) -> Html:
         commands += [
             (f"parti export {name} --to onnx", "write the model file"),
             (f"parti predict {name} IMAGE", "classify images with the model"),
+            (f"parti compress {name}", "make the model smaller"),
+            (f"parti serve {name}", "answer over HTTP with the model"),
         ]
     lines = [tag("div", tag("code", command), tag("span", what)) for command, what in commands]
     files = facts.get("files") or {}
