@@ -207,8 +207,9 @@ def test_killed_at_random_moments_it_ends_in_the_same_result(finished, tmp_path:
 def test_stopped_it_says_how_to_go_on_and_resume_does(number, tmp_path: Path) -> None:
     arguments = ["search", "digits", "--trials", "500", *QUICK, "--study", "stopped"]
     process = subprocess.Popen(
-        command(*arguments), cwd=tmp_path, env=ENVIRONMENT, text=True, stderr=subprocess.PIPE
-    )
+        command(*arguments), cwd=tmp_path, env=ENVIRONMENT, text=True, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # jobs behind a & ignore Ctrl-C
+    )  # fmt: skip
     database = tmp_path / "parti-studies/studies.db"
     deadline = time.time() + 120
     while time.time() < deadline:

@@ -95,8 +95,9 @@ def test_a_smaller_data_set_gives_all_of_it_and_another_seed_another_batch():
 
 
 def test_a_ready_batch_of_another_task():
-    inputs = torch.randn(8, 5)
-    space = Always(lambda: nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 1)))
+    # Twelve units tell eight inputs apart; of too few, NASWOT is undefined.
+    inputs = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    space = Always(lambda: nn.Sequential(nn.Linear(5, 12), nn.ReLU(), nn.Linear(12, 1)))
     evaluator = TrainingFree(
         space, (inputs, inputs.sum(1, keepdim=True)), ["snip", "naswot"], loss=nn.MSELoss()
     )

@@ -3,7 +3,6 @@
 import re
 import statistics
 import sys
-import time
 from functools import cache, partial
 from random import Random
 
@@ -88,12 +87,9 @@ def test_spaces_are_static_and_large(name, resolution):
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_sampling_is_quick(name):
+def test_samples_differ(name):
     space = of(name)
-    start = time.process_time()
-    drawn = {parti.sample(space, Random(seed)) for seed in range(1000)}
-    assert time.process_time() - start < 1.0
-    assert len(drawn) > 990
+    assert len({parti.sample(space, Random(seed)) for seed in range(1000)}) > 990
 
 
 @pytest.mark.parametrize("name", SPACES)
