@@ -46,7 +46,8 @@ def test_from_data_to_a_served_model(tmp_path: Path) -> None:
                 [sys.executable, folder / "predict.py", image, "--json"],
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
-            assert said["top"][0]["class"] == json.loads(alone.stdout)[0]["top"][0]["class"]
+            (told,) = json.loads(alone.stdout)["predictions"]
+            assert said["top"][0]["class"] == told["top"][0]["class"]
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
