@@ -60,10 +60,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
-def start(store: str, data: Any, **more: Any) -> tuple[parti.finding.Found, Said]:
+def start(
+    store: str, data: Any, *, baselines: bool = False, **more: Any
+) -> tuple[parti.finding.Found, Said]:
     said = Said()
     found = parti.find(
-        data, epochs=1, final_epochs=2, finalists=1, baselines=False, init="one", store=store,
+        data, epochs=1, final_epochs=2, finalists=1, baselines=baselines, init="one", store=store,
         watcher=said, **more,
     )  # fmt: skip
     return found, said
@@ -105,6 +107,20 @@ def test_a_network_that_is_kept_is_tuned_and_not_searched(store: str) -> None:
     assert found.architecture in {t.architecture for t in one}
     assert any("fine-tuning the network of one" in text for text in said.texts)
     assert found.to_dict()["init"]["values"] > 0
+
+
+def test_what_the_weights_brought_is_shown_beside_the_same_network_from_scratch(store: str) -> None:
+    found, _ = start(
+        store, stripes(120, classes=3, seed=1), keep_architecture=True, baselines=True,
+        study="beside", seeds=2,
+    )  # fmt: skip
+    result = found.to_dict()
+    best, scratch = result["best"], result["baselines"][-1]
+    assert scratch["name"] == "winner from scratch"
+    assert scratch["architecture"] == best["architecture"]
+    assert scratch["seeds"] == best["seeds"] == 2
+    # The same seed and the same images: only the weights it began with can tell them apart.
+    assert scratch["curves"][0] != best["curves"][0]
 
 
 def test_what_cannot_be_is_refused_before_anything_is_trained(store: str) -> None:

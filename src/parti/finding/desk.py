@@ -277,7 +277,9 @@ class Desk:
             self.watcher.say(f"latency is {found.summary}")
         return found
 
-    def evaluator(self, space: Any, epochs: int, images: int | None = None) -> Evaluator:
+    def evaluator(
+        self, space: Any, epochs: int, images: int | None = None, *, fresh: bool = False
+    ) -> Evaluator:
         """Measures complexity, perhaps latency, then trains; robustness last, if asked for.
 
         Args:
@@ -285,14 +287,16 @@ class Desk:
             epochs: of each training.
             images: how many training images are used, and a fourth as many for validation; None
                 for all.
+            fresh: whether networks start without the weights of the study of `init`.
         """
         data = self.seen
         if images is not None and images < len(data.train_labels):
             val = max(FEWEST_VAL_IMAGES, images // 4)
             data = part_of(data, images, val, seed=self.settings.seed)
+        starts = self.initialized if space is self.space and not fresh else None
         training = partial(
             Training,
-            self.initialized or space if space is self.space else space,
+            starts or space,
             recipe=self.recipe(data, epochs),
             device=self.settings.device,
             threads=self.threads,

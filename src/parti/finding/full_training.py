@@ -1,7 +1,9 @@
 """The final training: the best networks of each search, and the fixed one, trained in full.
 
 The best of each search comes first, with the fixed network; others follow as long as there is time,
-then further seeds of the winners. What was begun before a restart is gone on with in any case.
+then further seeds of the winners. A winner that began with weights of another study is trained from
+scratch too, which shows what they brought. What was begun before a restart is gone on with in any
+case.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parti.core.architecture import Architecture
-from parti.core.study import Budget
+from parti.core.study import Budget, Study
 from parti.core.trial import Proposal, State, Trial
 from parti.evaluators.wrappers import Routed
 from parti.finding.clock import enough, seconds_left
@@ -20,7 +22,15 @@ from parti.finding.desk import Desk
 from parti.finding.plan import Finals
 from parti.strategies.listed import Listed
 
-__all__ = ["Contender", "Trained", "collect", "in_turn", "train_again", "train_finalists"]
+__all__ = [
+    "Contender",
+    "Trained",
+    "collect",
+    "in_turn",
+    "train_again",
+    "train_finalists",
+    "train_from_scratch",
+]
 
 Trained = dict[Architecture, tuple[Trial, Path]]
 """The trial that trained an architecture, and its folder."""
@@ -122,9 +132,7 @@ def train_again(
     again = list(dict.fromkeys(c.architecture for c in contenders))
     for seed in range(1, finals.seeds):
         first = [contender.trained[0][0] for contender in contenders if contender.trained]
-        begun = f"final-{seed}" in desk.parts("final-")
-        free = desk.settings.seconds is None or desk.settings.seeds is not None
-        if not (begun or free or enough(seconds_left(desk), len(again), first, desk.workers)):
+        if not _may_begin(desk, f"final-{seed}", len(again), first):
             desk.watcher.say(f"no time is left for seed {seed + 1} of {finals.seeds}; going on")
             finals = replace(finals, seeds=seed)
             break
@@ -133,12 +141,47 @@ def train_again(
     return finals
 
 
+def train_from_scratch(desk: Desk, winner: Contender, finals: Finals) -> Contender:
+    """Train the winner's network without the weights it began with, as often as with them.
+
+    Args:
+        desk: what the search works with; it starts from another study.
+        winner: what was trained in full.
+        finals: for how long.
+
+    Returns:
+        A contender, without any training if there was no time for one.
+    """
+    scratch = Contender("winner from scratch", "fixed", desk.space, winner.architecture)
+    first = [trial for trial, _ in winner.trained]
+    for seed in range(len(first)):
+        part = f"final-scratch-{seed}"
+        if not _may_begin(desk, part, 1, first):
+            desk.watcher.say("no time is left to train the winner from scratch; going on")
+            break
+        desk.watcher.stage("baseline: the winner's network from scratch")
+        study = _study(desk, part, seed)
+        evaluator = desk.evaluator(desk.space, finals.epochs, fresh=True)
+        trials = desk.run(study, Listed([Proposal(winner.architecture)]), evaluator)
+        scratch.trained += [
+            (t, desk.trial_folder(study, t)) for t in trials if t.state is State.DONE
+        ]
+    return scratch
+
+
 def collect(contenders: Sequence[Contender], trained: Trained) -> None:
     """Give each contender what was trained of it."""
     for contender in contenders:
         trial, folder = trained[contender.architecture]
         if trial.state is State.DONE:
             contender.trained.append((trial, folder))
+
+
+def _may_begin(desk: Desk, part: str, jobs: int, trained: Sequence[Trial]) -> bool:
+    """Whether there is time for a training, or it has begun, or seeds are asked for."""
+    begun = part in desk.parts(part)
+    free = desk.settings.seconds is None or desk.settings.seeds is not None
+    return begun or free or enough(seconds_left(desk), jobs, trained, desk.workers)
 
 
 def _done(trained: Trained, found: Trial) -> bool:
@@ -153,10 +196,12 @@ def _train(
     finals: Finals,
 ) -> Trained:
     """Train some architectures with one seed, as a study of its own, or go on with it."""
-    study = desk.study(
-        f"final-{seed}", budget=Budget(), seed=desk.settings.seed + seed, constrained=False
-    )
+    study = _study(desk, f"final-{seed}", seed)
     routes = dict.fromkeys(found, desk.evaluator(desk.space, finals.epochs))
     routes |= dict.fromkeys(fixed, desk.evaluator(desk.fixed, finals.fixed_epochs))
     trials = desk.run(study, Listed([Proposal(each) for each in routes]), Routed(routes))
     return {t.architecture: (t, desk.trial_folder(study, t)) for t in trials}
+
+
+def _study(desk: Desk, part: str, seed: int) -> Study:
+    return desk.study(part, budget=Budget(), seed=desk.settings.seed + seed, constrained=False)

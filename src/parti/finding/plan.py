@@ -196,8 +196,10 @@ def plan_finals(
         winner = epoch_seconds[0]
         for finalists, seeds in _ambitions(settings):
             each = sum(epoch_seconds[:finalists]) + (seeds - 1) * winner
+            scratch = bool(settings.init and settings.baselines)
             one_epoch = searches * each + seeds * min(fixed_epoch_seconds, winner)
-            jobs = searches * finalists + bool(fixed_epoch_seconds)
+            one_epoch += scratch * seeds * winner
+            jobs = searches * finalists + bool(fixed_epoch_seconds) + scratch
             at_once = jobs / math.ceil(jobs / workers)
             epochs = min(wanted, int(left * at_once / one_epoch))
             if epochs >= 0.7 * wanted:

@@ -26,6 +26,7 @@ from parti.finding.full_training import (
     collect,
     train_again,
     train_finalists,
+    train_from_scratch,
 )
 from parti.finding.plan import FINALISTS, Finals, plan_finals, seconds_per_image
 from parti.finding.strategy import make_strategy, strategy_name
@@ -90,6 +91,9 @@ def run_stages(desk: Desk) -> Searched:
         contenders.append(Contender(name, "fixed", desk.fixed, architecture, []))
     collect(contenders, trained)
     finals = train_again(desk, contenders, fixed, finals)
+    if desk.source is not None and desk.settings.baselines and winner.trained:
+        scratch = train_from_scratch(desk, winner, finals)
+        contenders += [scratch] if scratch.trained else []
     for contender in contenders:
         if not contender.trained:
             raise NothingFound(
