@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shlex
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.main import get_command
 
 import parti
@@ -16,7 +20,9 @@ from parti.core.study import Constraint, Objective, Study
 from parti.core.trial import Measurement, Proposal, State, Trial
 from parti.core.walks import sample
 from parti.explaining.command import search_command
+from parti.explaining.evidence import Evidence, allowing
 from parti.explaining.explain import explain
+from parti.explaining.rules_search import _predicted_beyond
 from parti.finding.settings import Settings, settings_of
 from parti.spaces.catalogue import load_space
 
@@ -149,6 +155,72 @@ def test_a_limit_that_kept_out_what_is_better() -> None:
     assert found["command"] == "parti search digits --trials 20 --max params=64"
     worse = trials_of([(16, 2, 0.95), (8, 2, 0.8), (64, 1, 0.95)])
     assert "limit" not in directions(worse, result_of(), study, asked)
+
+
+def test_a_limit_is_not_to_blame_for_what_another_kept_out() -> None:
+    """Trial 2 is better and has few enough parameters, but takes too long."""
+    study = Study(
+        "s", ACCURACY, (Constraint("latency_ms", at_most=0.05), Constraint("params", at_most=300))
+    )
+    asked = {**ASKED, "at_most": {"latency_ms": 0.05, "params": 300.0}}
+
+    def measured(value: float, latency: float, params: float, n: int) -> Trial:
+        found = {"val_accuracy": value, "latency_ms": latency, "params": params}
+        proposal = Proposal(Architecture({"width": (8, 16, 32, 64)[n], "depth": 1}))
+        return Trial(n, proposal, State.DONE, (Measurement(found),))
+
+    kept = [measured(0.90, 0.02, 100, 0), measured(0.80, 0.05, 500, 1)]
+    slow = [*kept, measured(0.95, 0.07012, 200, 2)]
+    found = directions(slow, result_of(), study, asked)["limit"]
+    assert (
+        found["command"]
+        == "parti search digits --trials 20 --max latency_ms=0.0702 --max params=300"
+    )
+    both = [*kept, measured(0.95, 0.07012, 400, 2)]
+    assert "limit" not in directions(both, result_of(), study, asked)
+
+
+def test_what_is_predicted_beyond_a_limit_is_beyond_that_one() -> None:
+    study = Study(
+        "s", ACCURACY, (Constraint("macs", at_most=100), Constraint("params", at_most=60))
+    )
+
+    def of(n: int, width: int, macs: float, state: State) -> Trial:
+        found = {"params": float(width), "macs": macs, "val_accuracy": 0.01 * width}
+        proposal = Proposal(Architecture({"width": width, "depth": 1}))
+        return Trial(n, proposal, state, (Measurement(found),))
+
+    kept = of(0, 16, 50.0, State.DONE)
+    lost = [of(n, w, m, State.REJECTED) for n, (w, m) in enumerate(((32, 200.0), (64, 50.0)), 1)]
+    forest: Any = SimpleNamespace(
+        error=0.01, predict=lambda found: np.array([[0.01 * a["width"] for a in found]])
+    )
+    known: Any = SimpleNamespace(trusted=True)
+    trials = [kept, *lost, of(3, 64, 200.0, State.REJECTED)]  # the last one breaks both
+    evidence = Evidence(study, trials, [kept], {}, forest=forest, importance=known)
+    for metric, needed, gain, number in (("macs", 200.0, 0.16, 1), ("params", 64.0, 0.48, 2)):
+        found = _predicted_beyond(evidence, metric)
+        assert found == (pytest.approx(gain), needed, "is predicted to be", number)
+
+
+@given(st.floats(1e-6, 1e9))
+def test_a_limit_that_just_allows_a_value(value: float) -> None:
+    limit = allowing(value)
+    assert value <= limit <= 1.011 * value + (1 if value >= 100 else 0)
+    assert float(search_limit(limit)) == limit
+
+
+def search_limit(limit: float) -> str:
+    command = search_command({"data": "digits", "at_most": {"params": limit}}, {})
+    assert command is not None
+    return command.rpartition("=")[2]
+
+
+def test_a_winner_that_no_comparable_trial_has() -> None:
+    """As after a search in which most networks were trained briefly, and the space has no tree."""
+    values = [(w, d, 0.5 + 0.01 * w) for w in (8, 16) for d in (1, 2, 3, 4)]
+    result = result_of(best={"architecture": {"width": 64, "depth": 4}})
+    assert "edge" not in directions(trials_of(values), result, space=None)
 
 
 def test_a_limit_that_is_used_up_where_accuracy_grows_with_it() -> None:
@@ -321,6 +393,13 @@ def test_settings_come_back_from_their_command() -> None:
 def test_objects_from_python_have_no_command() -> None:
     assert search_command({"data": "python:3f"}, {}) is None
     assert search_command({"data": "digits", "space": "python:mine:3f"}, {}) is None
+
+
+def test_a_specialized_study_cannot_change_what_its_supernet_settled() -> None:
+    asked = {"data": "digits", "supernet_of": "one", "final_epochs": 3}
+    assert search_command(asked, {"final_epochs": 9}) == "parti specialize one --tune-epochs 9"
+    assert search_command(asked, {"data": "MORE-DATA"}) is None
+    assert search_command(asked, {"supernet_epochs": 9}) is None
 
 
 def test_a_specialized_study_is_specialized_again() -> None:

@@ -15,6 +15,7 @@ from parti.tasks.intervals import bootstrap, wilson
 def test_wilson_equals_published_values():
     # R. G. Newcombe, Statistics in Medicine 17, 1998, table I
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
     assert wilson(29, 29) == pytest.approx((0.8830, 1.0), abs=5e-5)
 
@@ -30,7 +31,9 @@ def test_wilson_holds_the_share_and_mirrors(n, share, level):
     assert wider[1] >= high
 
 
-@pytest.mark.parametrize(("hits", "n", "level"), [(1, 0, 0.95), (3, 2, 0.95), (1, 2, 1.0)])
+@pytest.mark.parametrize(
+    ("hits", "n", "level"), [(1, 0, 0.95), (-1, 5, 0.95), (3, 2, 0.95), (1, 2, 1.0)]
+)
 def test_wilson_refuses_the_impossible(hits, n, level):
     with pytest.raises(InvalidSettings, match=r"must|between"):
         wilson(hits, n, level)

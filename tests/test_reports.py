@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -195,6 +196,16 @@ def test_texts_of_the_user_are_only_texts() -> None:
             for trace in figure["data"]:
                 assert "<script" not in json.dumps(trace)
                 assert "<script" not in json.dumps(figure["layout"])
+
+
+def test_commands_take_any_name() -> None:
+    name = "my study's $(id)"
+    parts = read(make_result(), study=make_study(name=name)).parts
+    lines = [shlex.split(part) for part in parts if re.match("parti [a-z]+ '", part)]
+    named = {line[1]: line[2] for line in lines}
+    assert named == dict.fromkeys(
+        ("resume", "report", "export", "predict", "compress", "serve"), name
+    )
 
 
 def test_broken_unicode_is_written(tmp_path: Path) -> None:

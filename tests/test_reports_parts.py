@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parti.core.architecture import Architecture
-from parti.core.errors import InvalidSettings
 from parti.core.study import Objective, best, pareto_front
 from parti.core.trial import Measurement, Proposal, State, Trial
 from parti.reports import formats
-from parti.reports.analysis import front_against, progress, summarize, wilson_interval
+from parti.reports.analysis import front_against, progress, summarize
 from parti.reports.blocks import MOST, Block, blocks
 from parti.reports.charts import Charts
 from parti.reports.diagram import graph, plan
@@ -25,30 +24,10 @@ from parti.reports.figures_model import balance_figure, confusion_figure, curve_
 from parti.reports.figures_search import pareto_figures, progress_figures
 from parti.reports.headline import verdict
 from parti.reports.markup import Html, join, tag
+from parti.tasks.intervals import wilson
 from report_fixture import CLASSES, WINNER, make_modules, make_result, make_study, make_trials
 
 # --- analysis --------------------------------------------------------------------------------
-
-
-def test_wilsons_interval_is_the_published_one() -> None:
-    # R. G. Newcombe 1998, table I: 81 of 263 and 15 of 148, without continuity correction
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-
-
-@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilsons_interval_holds_the_share_and_mirrors(drawn: tuple[int, int]) -> None:
-    hits, n = drawn
-    low, high = wilson_interval(hits, n)
-    assert 0 <= low <= hits / n <= high <= 1
-    assert wilson_interval(n - hits, n) == pytest.approx((1 - high, 1 - low))
-
-
-@pytest.mark.parametrize(("hits", "n"), [(1, 0), (-1, 5), (6, 5)])
-def test_wilsons_interval_refuses(hits: int, n: int) -> None:
-    with pytest.raises(InvalidSettings, match=f"{hits} successes of {n}"):
-        wilson_interval(hits, n)
 
 
 def test_progress_counts_feasible_trials_only_and_never_falls() -> None:
@@ -304,6 +283,8 @@ def test_figures_that_cannot_be_drawn_are_left_out() -> None:
     assert progress_figures(make_study(), []) == {}
     assert pareto_figures(make_study(), [], None, []) == {}
     assert curve_figures({}, [], []) == {}
+    short = curve_figures({"curves": [{"val_accuracy": [0.6]}]}, [], [])["validation accuracy"]
+    assert short["data"][0]["mode"] == "lines+markers"
     assert balance_figure([], {}) is None
     assert confusion_figure(["a", "b"], [[1]]) is None
     assert Charts().place({}, "nothing") is None
@@ -331,7 +312,7 @@ def test_charts_are_json_that_cannot_leave_its_script() -> None:
 
 
 def rival(name: str, accuracy: float, n: int = 1000) -> Rival:
-    return Rival(name, "", accuracy, (), wilson_interval(accuracy * n, n), {})
+    return Rival(name, "", accuracy, (), wilson(accuracy * n, n), {})
 
 
 def test_the_verdict_is_honest() -> None:

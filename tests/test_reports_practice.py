@@ -1,11 +1,14 @@
 """The report on calibration and robustness: figures, section, and results without either."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import pytest
 import torch
 
+from parti.proxies.catalogue import PROXIES, TITLES
+from parti.proxies.trust import trust
 from parti.reports.charts import Charts
 from parti.reports.facts import Facts
 from parti.reports.figures_practice import (
@@ -15,6 +18,7 @@ from parti.reports.figures_practice import (
     reliability_figures,
 )
 from parti.reports.practice import practice_section
+from parti.reports.theory import theory_section
 from parti.tasks.classification import report
 from report_fixture import make_result, make_study, make_trials
 
@@ -112,3 +116,19 @@ def test_broken_entries_draw_nothing(broken):
     assert attack_figure(broken) is None
     assert label_noise_figure(broken) is None
     assert reliability_figures(broken) == {}
+
+
+def test_proxies_are_called_as_people_call_them():
+    found = [asdict(trust(name, range(10), range(10))) for name in ("proxy_naswot", "macs")]
+    result = make_result()
+    result["best"] = {**result["best"], "proxies": {"how": "10 candidates", "found": found}}
+    made = theory_section(Facts(result, make_study(), make_trials(), datetime.now(UTC)))
+    assert made is not None
+    assert ">NASWOT</th>" in made
+    assert ">MACs</th>" in made
+    assert "<p>NASWOT ranked well here" in made
+    assert "proxy_" not in made
+
+
+def test_every_proxy_that_is_no_count_has_a_title():
+    assert set(TITLES) == set(PROXIES) - {"params", "macs"}

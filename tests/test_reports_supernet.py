@@ -56,6 +56,22 @@ def test_curves_begin_with_accuracies_and_leave_out_what_was_never_measured() ->
     assert list(supernet_figures(curves)) == ["validation accuracy", "entropy"]
 
 
+def test_a_value_without_neighbours_is_a_dot() -> None:
+    short = supernet_figures({"epochs": [1], "val_accuracy": [0.1], "train_loss": [2.3]})
+    for made in short.values():
+        assert made["data"][0]["mode"] == "lines+markers"
+        assert made["layout"]["xaxis"]["dtick"] == 1
+    assert short["validation accuracy"]["layout"]["yaxis"]["range"] == [0, 1]
+    gaps = supernet_figures({"val_accuracy": [None, 0.1, None, 0.2, 0.3], "entropy": [2.0, 1.0]})
+    assert gaps["validation accuracy"]["data"][0]["mode"] == "lines+markers"
+    assert gaps["entropy"]["data"][0]["mode"] == "lines"
+    once = [{**row, "probabilities": [[0.5, 0.5]]} for row in SUPERNET["trajectories"]]
+    for made in trajectory_figures(once).values():
+        assert {trace["mode"] for trace in made["data"]} == {"lines+markers"}
+    long = supernet_figures({"epochs": [10, 20, 30], "entropy": [3.0, 2.0, 1.0]})["entropy"]
+    assert "dtick" not in long["layout"]["xaxis"]
+
+
 def test_agreement_sets_inherited_accuracy_against_the_other() -> None:
     (made,) = agreement_figures(SUPERNET["agreement"]).values()
     assert made["data"][0]["x"] == [0.4, 0.5, 0.6]

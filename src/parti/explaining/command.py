@@ -43,7 +43,8 @@ def search_command(
         first: the command that was typed; where it names a store or workers, they are kept.
 
     Returns:
-        The command; None where data, space, strategy or recipe were given as Python objects.
+        The command; None where data, space, strategy or recipe were given as Python objects, or
+        where a specialized study would have to be changed in what its supernet has settled.
     """
     wanted = {k: v for k, v in {**asked, **changes}.items() if v is not None}
     named = [wanted.get(name) for name in ("data", "space", "strategy", "recipe")]
@@ -51,6 +52,8 @@ def search_command(
         return None
     words = ["parti"]
     if owner := wanted.get("supernet_of"):
+        if not changes.keys() <= SPECIALIZED.keys():
+            return None
         words += ["specialize", str(owner)]
         options = {name: SPECIALIZED[name] for name in wanted if name in SPECIALIZED}
     else:

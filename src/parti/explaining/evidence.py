@@ -19,7 +19,7 @@ from parti.explaining.neighbours import Change
 from parti.explaining.rejected import Rejections
 from parti.explaining.tradeoffs import Tradeoff
 
-__all__ = ["Direction", "Evidence", "Z", "error_of_difference", "points"]
+__all__ = ["Direction", "Evidence", "Z", "allowing", "error_of_difference", "number", "points"]
 
 Z = 1.959964
 """The normal quantile of 95 % intervals."""
@@ -113,6 +113,10 @@ class Evidence:
             return 0.0
         return Z * error_of_difference(one, other, self.validated)
 
+    def much(self, difference: float) -> str:
+        """A difference of the first objective, in points where it is an accuracy."""
+        return points(difference) if self.accuracy_objective else f"{difference:.3g}"
+
     def command(self, **changes: Any) -> str | None:
         """Return the command that asks the same with some settings changed."""
         return search_command(self.asked, changes, self.result.get("command"))
@@ -127,6 +131,21 @@ def error_of_difference(one: float, other: float, n: int) -> float:
     """Return the standard error of the difference of two shares, each of n (independent)."""
     one, other = (min(max(share, 0.0), 1.0) for share in (one, other))
     return math.sqrt((one * (1 - one) + other * (1 - other)) / n)
+
+
+def allowing(value: float) -> float:
+    """Return a limit of three digits, or a whole number from 100 on, that just allows a value."""
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return (
+        round(math.ceil(value * 10**digits) / 10**digits, digits)
+        if digits > 0
+        else math.ceil(value)
+    )
+
+
+def number(value: float) -> str:
+    """Return an amount, from a thousand on in full: `52,910`, `0.704`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def points(share: float) -> str:

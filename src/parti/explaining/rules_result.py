@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
-from parti.explaining.evidence import Direction, Evidence, Z, error_of_difference, points
+from parti.explaining.evidence import (
+    Direction,
+    Evidence,
+    Z,
+    allowing,
+    error_of_difference,
+    number,
+    points,
+)
 
 __all__ = ["RESULT_RULES"]
 
@@ -215,15 +223,14 @@ def cheaper(e: Evidence) -> Direction | None:
     factor, front = max(found, key=lambda item: item[0])
     assert front.level is not None
     cost, lag = front.costs[front.level], front.values[0] - front.values[front.level]
-    limit = math.ceil(cost) if cost >= 10 else cost
     return Direction(
         "cheaper",
-        f"A cheaper network may do: trial {front.trials[front.level]} has {cost:.4g} "
+        f"A cheaper network may do: trial {front.trials[front.level]} has {number(cost)} "
         f"{front.cost}, {factor:.1f} times less than the best, and was {points(lag)} behind it in "
         f"the search, less than the standard error on {e.validated} validation images.",
         "Search again below that cost.",
         {"cost": cost, "factor": factor, "behind": lag, "n": e.validated},
-        e.command(at_most={**e.asked.get("at_most", {}), front.cost: limit}),
+        e.command(at_most={**e.asked.get("at_most", {}), front.cost: allowing(cost)}),
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from parti.core.choice import Choice
+from parti.core.study import Constraint
 from parti.core.trial import State, Trial
-from parti.explaining.decisions import decisions_of
-from parti.explaining.evidence import Direction, Evidence, points
+from parti.core.walks import choices
+from parti.explaining.evidence import Direction, Evidence, allowing, number
 from parti.recipes.agreement import rank_correlation
 
 __all__ = ["SEARCH_RULES"]
@@ -82,11 +83,11 @@ def edge(e: Evidence) -> Direction | None:
 
 
 def _edges(e: Evidence) -> Iterator[_Edge]:
-    if e.winner is None or len(e.compared) < FEWEST_TOP / TOP:
+    if e.space is None or e.winner is None or len(e.compared) < FEWEST_TOP / TOP:
         return
     ranked = sorted(e.compared, key=lambda t: (e.study.objectives[0].loss(t), t.number))
-    for choice in decisions_of(e.space, [t.architecture for t in ranked]).choices:
-        if not choice.ordered or len(choice.options) < 3 or choice.name not in e.winner:
+    for choice in choices(e.space, e.winner):
+        if not choice.ordered or len(choice.options) < 3:
             continue
         place = choice.options.index(e.winner[choice.name])
         if 0 < place < len(choice.options) - 1:
@@ -152,11 +153,11 @@ def tight(e: Evidence) -> Direction | None:
         gain, needed, how, trial = found
         return Direction(
             "limit",
-            f"The limit {limit} is tight: trial {trial} has {needed:.4g} and {how} "
-            f"{points(gain)} above the best that keeps to it.",
-            f"If {needed:.4g} is affordable, allow it.",
+            f"The limit {limit} is tight: trial {trial} has {number(needed)} and {how} "
+            f"{e.much(gain)} better than the best that keeps to it.",
+            f"If {number(needed)} is affordable, allow it.",
             {"gain": gain, "limit": limit.at_most, "would_suffice": needed, "trial": trial},
-            e.command(at_most={**e.asked.get("at_most", {}), broken.metric: math.ceil(needed)}),
+            e.command(at_most={**e.asked.get("at_most", {}), broken.metric: allowing(needed)}),
         )
     return _pressed(e)
 
@@ -164,7 +165,7 @@ def tight(e: Evidence) -> Direction | None:
 def _measured_beyond(e: Evidence, metric: str) -> tuple[float, float, str, int] | None:
     goal, limit = e.study.objectives[0], next(c for c in e.study.constraints if c.metric == metric)
     inside = [t for t in e.compared if e.study.feasible(t)]
-    beyond = [t for t in e.compared if limit.excess(t.metric(metric)) > 0]
+    beyond = [t for t in e.compared if _breaks_only(e, t, limit)]
     if not inside or not beyond:
         return None
     best, other = min(inside, key=goal.loss), min(beyond, key=goal.loss)
@@ -178,9 +179,9 @@ def _measured_beyond(e: Evidence, metric: str) -> tuple[float, float, str, int] 
 def _predicted_beyond(e: Evidence, metric: str) -> tuple[float, float, str, int] | None:
     if e.forest is None or e.importance is None or not e.importance.trusted:
         return None
-    goal = e.study.objectives[0]
+    goal, limit = e.study.objectives[0], next(c for c in e.study.constraints if c.metric == metric)
     inside = [t for t in e.compared if e.study.feasible(t)]
-    kept_out = [t for t in e.trials if t.state is State.REJECTED and t.metric(metric) > 0]
+    kept_out = [t for t in e.trials if t.state is State.REJECTED and _breaks_only(e, t, limit)]
     if not inside or not kept_out:
         return None
     best = min(inside, key=goal.loss)
@@ -193,6 +194,12 @@ def _predicted_beyond(e: Evidence, metric: str) -> tuple[float, float, str, int]
     return float(gains[place]), other.metric(metric), "is predicted to be", other.number
 
 
+def _breaks_only(e: Evidence, trial: Trial, limit: Constraint) -> bool:
+    """Whether a trial is above the limit, and beyond no other as far as was measured."""
+    beyond = [c.metric for c in e.study.constraints if c.excess(trial.metric(c.metric)) > 0]
+    return beyond == [limit.metric] and trial.metric(limit.metric) > limit.at_most
+
+
 def _pressed(e: Evidence) -> Direction | None:
     """The winner uses up a limit, and accuracy grows with what is limited."""
     goal = e.study.objectives[0]
@@ -201,16 +208,18 @@ def _pressed(e: Evidence) -> Direction | None:
         return None
     best = min(inside, key=goal.loss)
     for limit in e.study.constraints:
+        if not 0 < limit.at_most < math.inf:
+            continue
         used = best.metric(limit.metric) / limit.at_most
         tau = rank_correlation([(t.metric(limit.metric), -goal.loss(t)) for t in inside]).all
         if NEAR <= used <= 1 and tau >= STRONG:
-            wider = math.ceil(1.5 * limit.at_most)
+            wider = allowing(1.5 * limit.at_most)
             return Direction(
                 "limit",
                 f"The best network uses {100 * used:.0f} % of the limit {limit}, and among "
                 f"{len(inside)} networks within it the {goal.metric} grew with it "
                 f"(Kendall's tau {tau:.2f}).",
-                f"If {wider:.4g} is affordable, allow it.",
+                f"If {number(wider)} is affordable, allow it.",
                 {"used": used, "kendall": tau, "n": len(inside)},
                 e.command(at_most={**e.asked.get("at_most", {}), limit.metric: wider}),
             )
@@ -232,11 +241,10 @@ def budget(e: Evidence) -> Direction | None:
     # One standard error, not two: that the best came late is evidence too.
     if gain <= e.noise(ran[place].metric(goal.metric), before.metric(goal.metric)) / 2:
         return None
-    much = points(gain) if e.accuracy_objective else f"{gain:.3g}"
     return Direction(
         "budget",
         f"The search was still improving: its best was network {place + 1} of {len(ran)}, "
-        f"{much} above the best of the first {len(early)}.",
+        f"{e.much(gain)} better than the best of the first {len(early)}.",
         "Give it twice the budget.",
         {"found_at": place + 1, "n": len(ran), "gain": gain},
         e.command(**e.longer(2)),
@@ -302,9 +310,8 @@ def neighbour(e: Evidence) -> Direction | None:
     return Direction(
         "neighbour",
         f"One change to the winner is predicted to be better: {best.decision} from {best.before} "
-        f"to {best.after}, by {points(much) if e.accuracy_objective else f'{much:.3g}'} "
-        f"(typical error of such predictions: "
-        f"{points(e.forest.error) if e.accuracy_objective else f'{e.forest.error:.3g}'}).",
+        f"to {best.after}, by {e.much(much)} "
+        f"(typical error of such predictions: {e.much(e.forest.error)}).",
         "Search again, starting from the best networks of this study.",
         {"gain": much, "error": e.forest.error, "decision": best.decision},
         e.command(init=e.study.name),

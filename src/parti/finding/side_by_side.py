@@ -13,7 +13,7 @@ from parti.explaining.decisions import comparable
 from parti.explaining.differences import independent_difference, paired_difference
 from parti.finding.found import Found
 from parti.finding.predictions import load_predictions
-from parti.reports.analysis import wilson_interval
+from parti.tasks.intervals import wilson
 
 __all__ = ["side_by_side"]
 
@@ -53,7 +53,7 @@ def _row(found: Found, study: Study) -> dict[str, Any]:
     result = found.to_dict()
     best, data, cost = result["best"], result["data"], result["cost"]
     n = int(best["metrics"]["n"])
-    low, high = wilson_interval(best["test_accuracy"] * n, n)
+    low, high = wilson(best["test_accuracy"] * n, n)
     return {
         "study": found.study,
         "data": data.get("name"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PROXIES"]
+__all__ = ["PROXIES", "TITLES"]
 
 PROXIES: dict[str, str] = {
     "params": "parti.proxies.params:Params",
@@ -27,3 +27,26 @@ PROXIES: dict[str, str] = {
     "az_progressivity": "parti.proxies.az_nas:Progressivity",
     "az_trainability": "parti.proxies.az_nas:Trainability",
 }
+
+TITLES: dict[str, str] = {
+    "l2_norm": "weight norm",
+    "grad_norm": "gradient norm",
+    "plain": "gradient × weight",
+    "snip": "SNIP",
+    "grasp": "GraSP",
+    "fisher": "Fisher",
+    "synflow": "SynFlow",
+    "jacov": "Jacobian covariance",
+    "epe_nas": "EPE-NAS",
+    "naswot": "NASWOT",
+    "swap": "SWAP",
+    "meco": "MeCo",
+    "zico": "ZiCo",
+    "zen": "Zen-score",
+    "ntk": "NTK condition number",
+    "linear_regions": "linear regions",
+    "az_expressivity": "AZ-NAS expressivity",
+    "az_progressivity": "AZ-NAS progressivity",
+    "az_trainability": "AZ-NAS trainability",
+}
+"""What people call those that are no counts."""

@@ -13,8 +13,9 @@ trained equally often, give or take one, in the paths in which it exists; where 
 options, exactly once. The paper's search afterwards, NSGA-II with a reinforced mutation, is the
 strategy "nsga2" over `InheritedWeights`, for several objectives.
 
-Numbers are the paper's, for ImageNet: 150 epochs in batches of 256. The authors' repository
-(xiaomi-automl/FairNAS) has the networks that were found, not the training of the supernet.
+Numbers are those that we know the paper (arXiv 1907.01845) to give for ImageNet; its text was not
+at hand to check them against. The authors' repository (xiaomi-automl/FairNAS) has the networks that
+were found, not the training of the supernet. Treat them as a start, not as a reproduction.
 """
 
 from __future__ import annotations
@@ -91,4 +92,4 @@ FAIRNAS = SupernetRecipe(
     space="mobile",
     sizes={"width": 16},
 )
-"""The published settings, for ImageNet."""
+"""For ImageNet; see above for how far the numbers are certain."""

@@ -8,10 +8,14 @@ Latency of an architecture is the sum over its blocks, each measured once (equat
 under softened samples of the blocks it is differentiable (equation 9). Architecture parameters
 [theta] minimize cross-entropy * alpha * log(latency)^beta (equation 2). The temperature starts at
 5 and is multiplied by exp(-0.045) after each of 90 epochs. The first ten train weights alone.
-Four fifths of the images train weights and one fifth the architecture parameters, each image once
-an epoch: one step in four has one of the latter.
+Four fifths of the images train weights and one fifth the architecture parameters; one step in four
+has a batch of the latter, so that an epoch has about as many of them as there are.
 
-Numbers are those of the paper's section 4.1; the authors have not published the code of the search.
+The authors have not published the code of the search, and the text of the paper (arXiv
+1812.03443) was not at hand to check its numbers against. Rates, decays of weights, the first
+temperature and how it falls, the four fifths and alpha are as in an independent reproduction
+(notaxaiha/FBNet on GitHub, `supernet_functions/config_for_supernet.py`); beta, the numbers of
+epochs and the size of batches are as we know them from the paper.
 
 Departures: those of `parti.recipes.darts`. Weights take the step for every batch, and the
 architecture parameters in between; in the paper the ones have their part of an epoch and then the

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from parti.core.errors import InvalidSettings
 from parti.core.study import Study, best
 from parti.core.trial import State, Trial
 
@@ -19,7 +18,6 @@ __all__ = [
     "front_against",
     "progress",
     "summarize",
-    "wilson_interval",
 ]
 
 COSTS = ("params", "macs", "latency_ms", "activation_bytes", "energy_mj")
@@ -151,29 +149,3 @@ def front_against(study: Study, trials: Sequence[Trial], metric: str) -> list[Tr
             front.append(trial)
             least = cost
     return front
-
-
-def wilson_interval(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's score interval of a share (E. B. Wilson, 1927).
-
-    Args:
-        successes: how many of n; it may be a mean over seeds.
-        n: how many were looked at.
-        z: the normal quantile; the default gives 95 %.
-
-    Returns:
-        The lower and the upper bound, from 0 to 1.
-
-    Raises:
-        InvalidSettings: n is not positive, or successes are not from 0 to n.
-    """
-    if n <= 0 or not 0 <= successes <= n:
-        raise InvalidSettings(
-            f"{successes} successes of {n}: n must be at least 1 and successes from 0 to n"
-        )
-    share = successes / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low = 0.0 if successes == 0 else max(0.0, middle - half)
-    high = 1.0 if successes == n else min(1.0, middle + half)
-    return low, high

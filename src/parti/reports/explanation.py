@@ -74,8 +74,8 @@ def _found(facts: Facts) -> str:
     best = facts.best
     file = finite(best.get("onnx_bytes"))
     size = f", a file of {metric('onnx_bytes', file)}" if file else ""
-    memory = finite(best.get("macs"))
-    work = f" and {amount(memory)} MACs per sample" if memory else ""
+    macs = finite(best.get("macs"))
+    work = f" and {amount(macs)} MACs per sample" if macs else ""
     return f"A network of {amount(best.get('params'))} parameters{work}{size}."
 
 
@@ -109,8 +109,11 @@ def _trust(facts: Facts) -> str:
         parts.append(f"{plural(len(seeds), 'seed')}: {mean_spread(seeds)}")
     if facts.get("explanation") is None:
         return f"{'; '.join(parts) or NONE}."
-    said = f"But {'; '.join(doubts)}" if doubts else "Nothing in the search speaks against it"
-    return f"{'; '.join(parts)}. {said}."
+    if not doubts:
+        said = "Nothing in the search speaks against it"
+    else:
+        said = f"{'But ' if parts else ''}{'; '.join(doubts)}"
+    return ". ".join(filter(None, ("; ".join(parts), f"{said}.")))
 
 
 def _next(direction: Mapping[str, Any]) -> Html:
@@ -205,9 +208,10 @@ def changes_section(facts: Facts, charts: Charts) -> Html | None:
     measured = sum(bool(row.get("measured")) for row in known)
     error = finite(facts.get("explanation", "changes_error"))
     off = f", with a typical error of {_gain(name, error, '')}" if error is not None else ""
+    in_all = int(facts.get("explanation", "changes_in_all") or len(changes))
     said = (
-        f"{plural(int(facts.get('explanation', 'changes_in_all') or len(changes)), 'network')} "
-        "differ from the winner in one decision. "
+        f"{plural(in_all, 'network')} {'differs' if in_all == 1 else 'differ'} from the winner in "
+        "one decision. "
         + (
             f"Of those shown, {count(measured)} were measured in the search; for "
             f"{count(len(known) - measured)} the effect is predicted{off}."
@@ -226,7 +230,9 @@ def changes_section(facts: Facts, charts: Charts) -> Html | None:
     )
     about = f"Change in {label(name)} by one decision (lines: standard deviation over trees)."
     place = charts.place({"": drawn}, about) if drawn else None
-    return join(tag("p", said), place, folded(f"All {len(changes)} of them", listed))
+    shown = len(changes)
+    which = f"All {shown} of them" if shown >= in_all else f"The {shown} most promising"
+    return join(tag("p", said), place, folded(which, listed))
 
 
 def _change(name: str, row: Mapping[str, Any]) -> Html:

@@ -10,8 +10,9 @@ from typing import Any
 
 from parti.core.study import Study
 from parti.core.trial import Trial
-from parti.reports.analysis import Summary, summarize, wilson_interval
+from parti.reports.analysis import Summary, summarize
 from parti.reports.formats import finite
+from parti.tasks.intervals import wilson
 
 __all__ = ["Facts", "Rival", "look_up", "records"]
 
@@ -126,7 +127,7 @@ class Facts:
         seeds = tuple(number for value in listed if (number := finite(value)) is not None)
         interval = None
         if accuracy is not None and 0 <= accuracy <= 1 and self.tested:
-            interval = wilson_interval(accuracy * self.tested, self.tested)
+            interval = wilson(accuracy * self.tested, self.tested)
         note = f"trial {record['trial']}" if winner and "trial" in record else ""
         return Rival(
             name, note or str(record.get("note") or ""), accuracy, seeds, interval, record, winner

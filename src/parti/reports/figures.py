@@ -13,7 +13,7 @@ from typing import Any
 
 from parti.reports.formats import is_share, label
 
-__all__ = ["Figure", "figure", "measure_axis", "plain", "points"]
+__all__ = ["Figure", "epoch_axis", "figure", "line", "measure_axis", "plain", "points"]
 
 Figure = dict[str, Any]
 """Plotly's `{"data": [...], "layout": {...}}`, or a part of it."""
@@ -22,6 +22,9 @@ BLUE, SKY, ORANGE, GREEN = "var(--blue)", "var(--sky)", "var(--orange)", "var(--
 INK, SOFT, LINE = "var(--ink)", "var(--soft)", "var(--line)"
 PAPER, PANEL = "var(--paper)", "var(--panel)"
 CLEAR = "rgba(0,0,0,0)"
+
+FEW = 10
+"""So many epochs have a tick each."""
 
 
 def figure(data: list[Figure], x: Figure, y: Figure, height: int = 380, **layout: Any) -> Figure:
@@ -70,6 +73,19 @@ def figure(data: list[Figure], x: Figure, y: Figure, height: int = 380, **layout
 def points(name: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> Figure:
     """Return a trace of points, or of a line when `mode` says so."""
     return {"type": "scatter", "mode": "markers", "name": name, "x": x, "y": y, **more}
+
+
+def line(name: str, x: Sequence[Any], y: Sequence[float | None], **more: Any) -> Figure:
+    """Return a trace of a line; with dots where a value has no neighbour to draw a line to."""
+    known = [False, *(value is not None for value in y), False]
+    lone = any(here and not (known[n] or known[n + 2]) for n, here in enumerate(known[1:-1]))
+    return points(name, x, y, mode="lines+markers" if lone else "lines", **more)
+
+
+def epoch_axis(data: Sequence[Figure]) -> Figure:
+    """Return the axis of traces by epoch; of few epochs each has its tick, and no half epoch."""
+    last = max((epoch for trace in data for epoch in trace["x"]), default=0)
+    return {"title": {"text": "epoch"}, **({"dtick": 1} if last <= FEW else {})}
 
 
 def measure_axis(name: str) -> Figure:

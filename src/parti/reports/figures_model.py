@@ -16,7 +16,9 @@ from parti.reports.figures import (
     PAPER,
     SKY,
     Figure,
+    epoch_axis,
     figure,
+    line,
     measure_axis,
     plain,
     points,
@@ -68,14 +70,13 @@ def _curves(lines: Sequence[tuple[str, str, Mapping[str, Any]]], name: str) -> F
         epochs = curve.get("epochs") or range(1, len(values) + 1)
         whose = ", ".join(filter(None, (title, str(curve.get("label") or ""))))
         data.append(
-            points(
+            line(
                 kind,
                 list(epochs),
                 [finite(value) for value in values],
-                mode="lines",
                 line=looks[kind],
                 legendgroup=kind,
-                showlegend=all(line["name"] != kind for line in data),
+                showlegend=all(other["name"] != kind for other in data),
                 text=[plain(whose)] * len(values),
                 hovertemplate="%{text}<br>epoch %{x}: %{y}<extra></extra>",
             )
@@ -83,7 +84,7 @@ def _curves(lines: Sequence[tuple[str, str, Mapping[str, Any]]], name: str) -> F
     if not data:
         return None
     axis = {**measure_axis(name), **_late(data, is_share(name))}
-    return figure(data, {"title": {"text": "epoch"}}, axis)
+    return figure(data, epoch_axis(data), axis)
 
 
 def _late(data: Sequence[Figure], share: bool) -> Figure:

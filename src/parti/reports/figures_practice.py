@@ -167,7 +167,7 @@ def attack_figure(robustness: Mapping[str, Any]) -> Figure | None:
                 hovertemplate="eps %{x}/255: %{y:.1%}<extra></extra>",
             )
         )
-    return _lines(data, "largest change of a pixel, in 1/255 of the range")
+    return _lines(data, "largest change of a pixel, in 1/255")
 
 
 def label_noise_figure(noise: Mapping[str, Any]) -> Figure | None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parti.reports.figures import BLUE, ORANGE, Figure, figure, measure_axis, plain, points
+from parti.reports.figures import (
+    BLUE,
+    ORANGE,
+    Figure,
+    epoch_axis,
+    figure,
+    line,
+    measure_axis,
+    plain,
+    points,
+)
 from parti.reports.formats import finite, is_share, label
 
 __all__ = ["agreement_figures", "supernet_figures", "trajectory_figures"]
@@ -22,24 +32,24 @@ def supernet_figures(curves: Mapping[str, Any]) -> dict[str, Figure]:
     """
     names = [name for name in curves if name != "epochs" and _numbers(curves[name])]
     names.sort(key=lambda name: (not is_share(name), name))
-    return {
-        label(name): figure(
-            [
-                points(
-                    label(name),
-                    list(curves.get("epochs") or range(1, len(curves[name]) + 1)),
-                    [finite(value) for value in curves[name]],
-                    mode="lines",
-                    line={"color": ORANGE, "width": 2.2},
-                    hovertemplate="epoch %{x}: %{y}<extra></extra>",
-                )
-            ],
-            {"title": {"text": "epoch"}},
-            measure_axis(name),
-            300,
+    figures = {}
+    for name in names:
+        trace = line(
+            label(name),
+            list(curves.get("epochs") or range(1, len(curves[name]) + 1)),
+            [finite(value) for value in curves[name]],
+            line={"color": ORANGE, "width": 2.2},
+            hovertemplate="epoch %{x}: %{y}<extra></extra>",
         )
-        for name in names
-    }
+        figures[label(name)] = figure([trace], epoch_axis([trace]), _measured(name, trace), 300)
+    return figures
+
+
+def _measured(name: str, trace: Figure) -> Figure:
+    """The axis of a metric; plotly would give a single share one from -100 to 100 per cent."""
+    known = {value for value in trace["y"] if value is not None}
+    lone = len(known) == 1 and is_share(name)
+    return {**measure_axis(name), **({"range": [0, 1]} if lone else {})}
 
 
 def trajectory_figures(trajectories: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -52,15 +62,15 @@ def trajectory_figures(trajectories: Sequence[Mapping[str, Any]]) -> dict[str, F
         First of every choice the option that is strongest in the end; then for each option by
         itself, in all choices that have it, those in which it is strongest in orange.
     """
-    lines = [line for row in trajectories for line in _lines(row)]
-    strongest = [line for line in lines if line["wins"]]
+    lines = [one for row in trajectories for one in _lines(row)]
+    strongest = [one for one in lines if one["wins"]]
     if not strongest:
         return {}
     figures = {"strongest": _trajectories(strongest)}
-    options = list(dict.fromkeys(line["option"] for line in lines))
+    options = list(dict.fromkeys(one["option"] for one in lines))
     if len(options) <= MOST_OPTIONS:
         for option in options:
-            figures[option] = _trajectories([line for line in lines if line["option"] == option])
+            figures[option] = _trajectories([one for one in lines if one["option"] == option])
     return figures
 
 
@@ -83,22 +93,21 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _trajectories(lines: Sequence[Mapping[str, Any]]) -> Figure:
     data: list[Figure] = []
-    for line in sorted(lines, key=lambda line: bool(line["wins"])):  # those in front come last
-        name = "strongest of its choice" if line["wins"] else "weaker than another"
+    for row in sorted(lines, key=lambda row: bool(row["wins"])):  # those in front come last
+        name = "strongest of its choice" if row["wins"] else "weaker than another"
         data.append(
-            points(
+            line(
                 name,
-                list(range(1, len(line["values"]) + 1)),
-                line["values"],
-                mode="lines",
-                line={"color": ORANGE, "width": 2} if line["wins"] else {"color": BLUE, "width": 1},
+                list(range(1, len(row["values"]) + 1)),
+                row["values"],
+                line={"color": ORANGE, "width": 2} if row["wins"] else {"color": BLUE, "width": 1},
                 legendgroup=name,
                 showlegend=all(other["name"] != name for other in data),
-                text=[plain(f"{line['choice']}: {line['option']}")] * len(line["values"]),
+                text=[plain(f"{row['choice']}: {row['option']}")] * len(row["values"]),
                 hovertemplate="%{text}<br>epoch %{x}: %{y:.3f}<extra></extra>",
             )
         )
-    return figure(data, {"title": {"text": "epoch"}}, {"title": {"text": "strength"}})
+    return figure(data, epoch_axis(data), {"title": {"text": "strength"}})
 
 
 def agreement_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:

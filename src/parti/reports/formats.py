@@ -8,6 +8,8 @@ from datetime import datetime
 from statistics import fmean, stdev
 from typing import Any
 
+from parti.proxies.catalogue import TITLES
+
 __all__ = [
     "amount",
     "count",
@@ -50,6 +52,7 @@ _LABELS = {
     "latency_p95_ms": "latency, 95th percentile",
     "energy_mj": "energy",
     "top5_accuracy": "top-5 accuracy",
+    "val_top5_accuracy": "validation top-5 accuracy",
     "auc": "AUC",
     "f1": "F1",
 }
@@ -67,7 +70,8 @@ def finite(value: Any) -> float | None:
 
 def label(name: str) -> str:
     """Return a metric's name in words."""
-    return _LABELS.get(name, name.replace("_", " "))
+    proxy = TITLES.get(name.removeprefix("proxy_")) if name.startswith("proxy_") else None
+    return proxy or _LABELS.get(name, name.replace("_", " "))
 
 
 def is_share(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -346,10 +347,10 @@ def _baselines(facts: Facts) -> Html | None:
 
 
 def _reproduce(facts: Facts) -> Html:
-    name = facts.study.name
+    name = shlex.quote(facts.study.name)
     commands = [
         *(
-            [(str(facts.get("command")), "search again, from the start")]
+            [(str(facts.get("command")), "in another folder: search again, from the start")]
             if facts.get("command")
             else []
         ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from parti.reports.explanation import folded
 from parti.reports.facts import Facts, look_up, records
-from parti.reports.formats import NONE, amount, finite, plural
+from parti.reports.formats import NONE, amount, finite, label, plural
 from parti.reports.markup import Html, join, tag
 from parti.reports.tables import table
 
@@ -30,7 +30,7 @@ def _numbers(facts: Facts) -> Html | None:
             "tr",
             tag("th", str(fact.get("name")), scope="row"),
             tag("td", _value(fact), class_="number"),
-            tag("td", str(fact.get("explained"))),
+            tag("td", str(fact.get("explained")), class_="said"),
         )
         for fact in records(facts.best, "theory", "facts")
     ]
@@ -81,7 +81,7 @@ def _proxies(facts: Facts) -> Html | None:
     rows = [
         tag(
             "tr",
-            tag("th", tag("code", str(one.get("proxy"))), scope="row"),
+            tag("th", label(str(one.get("proxy"))), scope="row"),
             *(
                 tag(
                     "td", NONE if (x := finite(one.get(n))) is None else f"{x:.2f}", class_="number"
@@ -103,6 +103,13 @@ def _proxies(facts: Facts) -> Html | None:
             "How each proxy ranked candidates that were trained, with 95 % intervals.",
             numbers=columns[1:],
         ),
-        tag("p", str(found[0].get("verdict"))),
+        tag("p", _verdict(found[0])),
         tag("p", str(how), class_="note") if how else None,
     )
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    """The sentence on a proxy, which begins with its name, with the name in words."""
+    name, said = str(found.get("proxy")), str(found.get("verdict"))
+    words = label(name) + said.removeprefix(name) if said.startswith(name) else said
+    return f"{words[:1].upper()}{words[1:]}"
