@@ -39,6 +39,10 @@ def exported(folder: Path, *formats: str, **more):
     return export(model_of(), folder, info=INFO, samples=digits(), formats=formats, **more)
 
 
+def told(folder: Path) -> dict:
+    return json.loads((folder / "model.json").read_text())
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     """A study's folder with the usual formats and the samples that were kept."""
@@ -111,9 +115,10 @@ def test_every_format_is_checked_and_timed_on_the_given_images(tmp_path, monkeyp
     result = exported(tmp_path / "out", "safetensors", "pytorch")
     assert [file for file, _ in seen] == ["weights.safetensors", "network.py"]
     assert all(np.array_equal(samples, digits()) for _, samples in seen)
-    told = json.loads((tmp_path / "out" / "model.json").read_text())
-    assert told["latency_ms"] == dict(result.latencies)
-    assert "network.py, 1 thread, median of at least 20" in told["latency_conditions"]["pytorch"]
+    described = told(tmp_path / "out")
+    assert described["latency_ms"] == dict(result.latencies)
+    conditions = described["latency_conditions"]["pytorch"]
+    assert "network.py, 1 thread, median of at least 20" in conditions
 
 
 def test_formats_may_be_named_with_commas_and_unknown_ones_are_refused(monkeypatch):
@@ -136,6 +141,44 @@ def test_a_copy_holds_what_was_asked_for(study, tmp_path):
         export_again(study / "model", tmp_path / "one", None)
 
 
+def test_a_copy_tells_of_its_own_files_and_of_no_others(study, tmp_path):
+    original = told(study / "model")
+    for wanted, made in (("safetensors", []), ("safetensors,pytorch", ["pytorch"])):
+        copy = tmp_path / wanted
+        export_again(study / "model", copy, [wanted])
+        described = told(copy)
+        files = {f.name for f in copy.iterdir()} - {"model.json", "README.md"}
+        assert set(described["files"]) == files
+        for key in ("agreement", "latency_ms", "latency_conditions"):
+            assert list(described[key]) == ["safetensors", *made]
+        assert described["agreement"]["safetensors"] == original["agreement"]["safetensors"]
+        text = (copy / "README.md").read_text()
+        assert "onnx" not in text
+        assert "predict.py" not in text
+        assert all(f"`{file}`" in text for file in files)
+        rest = original.keys() - {"files", "agreement", "latency_ms", "latency_conditions"}
+        assert all(described[key] == original[key] for key in rest)
+
+
+def test_a_triton_repository_keeps_its_graph_where_onnx_is_left_out(tmp_path):
+    exported(tmp_path / "model", "onnx", "triton", "torch_export")
+    export_again(tmp_path / "model", tmp_path / "copy", ["triton"])
+    graph = Path("triton/model/1/model.onnx")
+    assert (tmp_path / "copy" / graph).read_bytes() == (tmp_path / "model" / graph).read_bytes()
+    assert {f.name for f in (tmp_path / "copy").iterdir()} == {"README.md", "model.json", "triton"}
+    size = sum(f.stat().st_size for f in (tmp_path / "copy/triton").rglob("*") if f.is_file())
+    row = f"| `triton` | {size / 1024:,.1f} KiB | a model repository for the Triton"
+    assert row in (tmp_path / "copy/README.md").read_text()
+
+
+def test_a_copy_needs_a_model_and_a_place(study, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidSettings, match="nothing can be written in"):
+        export_again(study / "model", tmp_path / "file" / "copy", None)
+    with pytest.raises(ExportError, match="holds no exported model"):
+        export_again(tmp_path / "none", tmp_path / "copy", None)
+
+
 def test_formats_that_are_not_there_are_made_of_the_program_and_checked(study, tmp_path):
     files = export_again(study / "model", tmp_path / "more", ["pytorch,triton"])
     names = {file.relative_to(tmp_path / "more").as_posix() for file in files}
@@ -148,9 +191,9 @@ def test_formats_that_are_not_there_are_made_of_the_program_and_checked(study, t
         "triton/model/labels.txt",
         "weights.safetensors",
     }
-    told = json.loads((tmp_path / "more" / "model.json").read_text())
-    assert told["agreement"]["triton"]["images"] == 12  # those that the study kept
-    assert set(told["files"]) == names - {"README.md", "model.json"}
+    described = told(tmp_path / "more")
+    assert described["agreement"]["triton"]["images"] == 12  # those that the study kept
+    assert set(described["files"]) == names - {"README.md", "model.json"}
     assert "network.py" in (tmp_path / "more" / "README.md").read_text()
     other = digits(40)[12:]
     got = onnx_logits(tmp_path / "more" / "triton" / "model" / "1" / "model.onnx")(other)
@@ -181,8 +224,7 @@ def test_later_formats_need_the_program(tmp_path):
 def test_without_kept_images_random_pixels_are_compared(tmp_path):
     exported(tmp_path / "model", "torch_export")
     export_again(tmp_path / "model", tmp_path / "more", ["pytorch"])
-    told = json.loads((tmp_path / "more" / "model.json").read_text())
-    assert told["agreement"]["pytorch"]["images"] == 64
+    assert told(tmp_path / "more")["agreement"]["pytorch"]["images"] == 64
 
 
 def test_the_source_runs_without_parti(study, tmp_path):

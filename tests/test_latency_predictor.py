@@ -243,6 +243,14 @@ def test_resumed_anywhere_it_gives_the_same(tmp_path: Path) -> None:
             assert measured(again, cell) == measured(whole, cell)
 
 
+def test_a_file_that_was_cut_in_its_first_line_begins_again(tmp_path: Path) -> None:
+    whole = predicting(tmp_path / "whole", Device(), first=8, most=8)
+    (tmp_path / "latency.jsonl").write_text('{"condi')
+    again = predicting(tmp_path, Device(), first=8, most=8)
+    assert again.file.read_text() == whole.file.read_text()
+    assert again.summary == whole.summary
+
+
 def test_it_crosses_to_workers(tmp_path: Path) -> None:
     evaluator = predicting(tmp_path, Device())
     again = pickle.loads(pickle.dumps(evaluator))

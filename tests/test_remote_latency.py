@@ -120,10 +120,18 @@ def test_what_cannot_work_is_said_before_the_search(monkeypatch) -> None:
         remote(newer).check()
 
 
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown() -> None:
+    for token in ("secret€", "secret\nX: y"):
+        with scripted() as (url, _), pytest.raises(InvalidSettings, match="letters and") as refused:
+            remote(url, token=token).check()
+        assert "secret" not in str(refused.value)
+        assert refused.value.__suppress_context__
+
+
 @pytest.mark.parametrize(
     "url",
     ["", "pi", "pi=", "ftp://pi", "http://", "http://u:p@pi:1", "http://pi:x", "a b=http://pi",
-     "http://pi?token=x"],
+     "http://pi?token=x", "http://[::1"],
 )  # fmt: skip
 def test_urls_are_checked(url: str) -> None:
     with pytest.raises(InvalidSettings, match="device"):

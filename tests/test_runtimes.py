@@ -148,6 +148,30 @@ def test_a_network_is_not_quantized_by_measuring_it():
         measure_latency(network(), SHAPE, precision="int8", **SHORT)
 
 
+def test_a_search_in_int8_is_refused_before_it_begins():
+    for make in (load_runtime, lambda *a: Latency(SpaceOf(plain), SHAPE, precision=a[1])):
+        with pytest.raises(InvalidSettings, match="quantize the network first"):
+            make("onnxruntime", "int8")
+    with pytest.raises(InvalidSettings, match="quantize the network first"):
+        profile([Contender(network(), precision="int8")], SHAPE, memory=False, **SHORT)
+
+
+def test_a_file_in_float32_is_not_said_to_be_int8(quantized):
+    with pytest.raises(InvalidSettings, match=r"float\.onnx holds no quantized operators"):
+        measure_latency(quantized.with_name("float.onnx"), SHAPE, precision="int8", **SHORT)
+    asked = measure_latency(quantized, SHAPE, precision="int8", **SHORT)
+    assert ", int8, " in asked.conditions
+
+
+def test_openvinos_own_files_tell_their_precision(quantized, tmp_path):
+    openvino = pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    for file, precision in (("float.onnx", "float32"), ("int8.onnx", "int8")):
+        model = openvino.convert_model(str(quantized.with_name(file)))
+        openvino.save_model(model, str(tmp_path / "model.xml"), compress_to_fp16=False)
+        result = measure_latency(tmp_path / "model.xml", SHAPE, runtime="openvino", **SHORT)
+        assert f", {precision}, " in result.conditions
+
+
 def test_files_of_other_runtimes_are_refused(tmp_path, quantized):
     other = tmp_path / "model.pte"
     other.touch()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parti.core.errors import InvalidSettings
-from parti.deploy.card import card
+from parti.deploy.card import FLOAT32, card
 from parti.deploy.check import ExportError, agreement, program_logits, torch_logits
 from parti.deploy.export import (
     MODEL_JSON,
     accompany,
     checked,
     described_files,
+    partial_folder,
     write_json,
     written,
 )
@@ -52,21 +52,29 @@ def export_again(model: Path, to: Path, formats: Sequence[str] | None = None) ->
         InvalidSettings: there is no such format, its package is missing, or the folder exists.
         ExportError: a format cannot be made, or computes something else.
     """
-    present = [name for name, form in FORMATS.items() if (model / form.file).exists()]
-    wanted = checked_formats(formats) if formats else tuple(present)
+    if not (model / MODEL_JSON).is_file():
+        raise ExportError(f"{model} holds no exported model (no {MODEL_JSON}); search again")
+    present = _formats_in(model)
+    wanted = checked_formats(formats) if formats else present
     if to.exists():
         raise InvalidSettings(f"{to} exists; name a folder that does not")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{to.name}.partial-", dir=to.parent))
+    partial = partial_folder(to)
     try:
         _copy(model, partial, [name for name in present if name not in wanted], wanted)
+        described = json.loads((model / MODEL_JSON).read_text(encoding="utf-8"))
         if missing := [name for name in wanted if name not in present]:
-            _make(model, partial, missing)
+            described |= _make(model, partial, missing, described)
+        if set(wanted) != set(present):
+            _describe(partial, described)
         partial.chmod(0o755)
         partial.rename(to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return sorted(file for file in to.rglob("*") if file.is_file())
+
+
+def _formats_in(folder: Path) -> tuple[str, ...]:
+    return tuple(name for name, form in FORMATS.items() if (folder / form.file).exists())
 
 
 def _copy(model: Path, to: Path, unwanted: Sequence[str], wanted: Sequence[str]) -> None:
@@ -75,12 +83,23 @@ def _copy(model: Path, to: Path, unwanted: Sequence[str], wanted: Sequence[str])
     left_out = {file for name in unwanted for file in (FORMATS[name].file, *FORMATS[name].more)}
     left_out -= kept
     if "onnx" not in wanted:
-        left_out.add("predict.py")
-    shutil.copytree(model, to, ignore=lambda _, names: left_out & set(names), dirs_exist_ok=True)
+        left_out |= {"predict.py", FLOAT32}
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        # A Triton repository has a model.onnx of its own.
+        return left_out & set(names) if Path(folder) == model else set()
+
+    shutil.copytree(model, to, ignore=ignored, dirs_exist_ok=True)
 
 
-def _make(model: Path, folder: Path, formats: Sequence[str]) -> None:
-    """Write further formats into a copy, and say so in its model.json and README.md."""
+def _make(
+    model: Path, folder: Path, formats: Sequence[str], described: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Write further formats into a copy.
+
+    Returns:
+        What model.json says of how all formats were checked, with the further ones.
+    """
     from parti.deploy.formats.pytorch import rebuilt
 
     program = model / FORMATS["torch_export"].file
@@ -89,19 +108,30 @@ def _make(model: Path, folder: Path, formats: Sequence[str]) -> None:
             f"{model} has no {program.name}, of which {', '.join(formats)} would be made; export "
             "the formats that are there, or export the trained network again from Python"
         )
-    described: dict[str, Any] = json.loads((model / MODEL_JSON).read_text(encoding="utf-8"))
     samples = _samples(model.parent / SAMPLES, described)
     trained = program_logits(program)
     network = rebuilt(program, described["mean"], described["std"], samples.shape[1:])
     agreement(trained, torch_logits(network), samples, program.name)
     agreements, latencies = written(network, trained, samples, formats, folder)
     accompany(formats, folder, described["classes"])
-    for key, facts in checked(agreements, latencies).items():
-        described[key] = {**described.get(key, {}), **facts}
+    return {
+        key: {**described.get(key, {}), **facts}
+        for key, facts in checked(agreements, latencies).items()
+    }
+
+
+def _describe(folder: Path, described: dict[str, Any]) -> None:
+    """Let model.json and README.md tell of the files that are in a folder, and of no others."""
     files = described_files(folder)
     described["files"] = {
         name: facts for name, facts in files.items() if name not in (MODEL_JSON, "README.md")
     }
+    left_out = set(FORMATS) - set(_formats_in(folder))
+    if "onnx" in left_out:
+        left_out.add(FLOAT32)
+    for key in ("agreement", "latency_ms", "latency_conditions"):
+        facts = described.get(key, {})
+        described[key] = {name: fact for name, fact in facts.items() if name not in left_out}
     write_json(folder / MODEL_JSON, described)
     (folder / "README.md").write_text(card(described), encoding="utf-8")
 

@@ -13,6 +13,7 @@ FLOAT32 = "model_float32.onnx"
 """The version in float32, beside a model.onnx that computes in 8-bit integers."""
 
 _FILES = {form.file: form.about for form in FORMATS.values()} | {
+    "model.bin": "the weights of model.xml",
     FLOAT32: "the version in float32 that model.onnx was rounded from, to 8-bit integers",
     "predict.py": "predicts the classes of images; needs NumPy and ONNX Runtime only",
 }
@@ -117,9 +118,13 @@ def _use(described: Mapping[str, Any]) -> str:
 
 
 def _files(described: Mapping[str, Any]) -> str:
+    sizes: dict[str, int] = {}
+    for file, facts in described["files"].items():
+        name = file.partition("/")[0]  # a folder is told of as a whole
+        sizes[name] = sizes.get(name, 0) + facts["bytes"]
     rows = [
-        (f"`{name}`", f"{facts['bytes'] / 1024:,.1f} KiB", _FILES.get(name, ""))
-        for name, facts in described["files"].items()
+        (f"`{name}`", f"{size / 1024:,.1f} KiB", _FILES.get(name, ""))
+        for name, size in sizes.items()
     ]
     checked = [
         f"{name}: largest difference of a logit {facts['difference']:.2g} "

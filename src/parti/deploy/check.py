@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from parti.core.errors import PartiError
 from parti.deploy.model import DeployedModel
+from parti.evaluators.runtimes.onnx_runtime import onnx_session
 
 __all__ = [
     "Agreement",
@@ -85,13 +86,8 @@ def onnx_logits(file: Path, threads: int = 0) -> Compute:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors only
     try:
-        session = onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnx_session(file, threads)
     except Exception as error:
         raise ExportError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open {file}: {str(error)[:300]}. "

@@ -33,6 +33,7 @@ __all__ = [
     "checked",
     "described_files",
     "export",
+    "partial_folder",
     "write_json",
     "written",
 ]
@@ -103,7 +104,7 @@ def export(
     samples = np.ascontiguousarray(samples, dtype=np.float32)
     trained = torch_logits(model)
     _check_classes(trained(samples[:2]), info["classes"])
-    partial = _partial_folder(folder)
+    partial = partial_folder(folder)
     try:
         agreements, latencies = written(model, trained, samples, formats, partial)
         accompany(formats, partial, info["classes"])
@@ -220,7 +221,15 @@ def _check_classes(logits: NDArray[np.float32], classes: Sequence[str]) -> None:
         )
 
 
-def _partial_folder(folder: Path) -> Path:
+def partial_folder(folder: Path) -> Path:
+    """Make a new folder beside one that is to be written, which is renamed when it is complete.
+
+    Args:
+        folder: that is to be written.
+
+    Raises:
+        InvalidSettings: nothing can be written there.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))

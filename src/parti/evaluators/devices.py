@@ -77,8 +77,8 @@ def parse_device(text: str) -> Device:
         InvalidSettings: it is neither, or holds a password.
     """
     name, sign, url = text.partition("=") if not text.startswith("http") else ("", "", text)
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         known = False
@@ -222,10 +222,15 @@ class Link:
         connection = kind(parts.hostname, parts.port, timeout=timeout)
         try:
             connection.request(method, parts.path + path, body, self._headers(body is not None))
-            reply = connection.getresponse()
-            text = reply.read(1_000_000)
+            with connection.getresponse() as reply:
+                text = reply.read(1_000_000)
         except (OSError, http.client.HTTPException) as error:
             raise _Later(f"{type(error).__name__}: {error}") from error
+        except ValueError:  # its message may show the token
+            raise InvalidSettings(
+                f"the token in {TOKEN_VARIABLE} cannot be sent in a header; make it of letters and "
+                "digits"
+            ) from None
         finally:
             connection.close()
         return _read(device, reply.status, reply.headers.get("Retry-After"), text)

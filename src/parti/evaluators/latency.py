@@ -163,7 +163,8 @@ def _measure(
     setting: Setting,
     timing: Timing,
 ) -> LatencyResult:
-    runtime = load_runtime(named, setting.precision, device_of(model).type)
+    network = isinstance(model, nn.Module)
+    runtime = load_runtime(named, setting.precision, device_of(model).type, network=network)
     with opened(model, runtime, input_shape, setting) as (call, found, device):
         return timing.result(timed(call, timing), runtime, found, device)
 

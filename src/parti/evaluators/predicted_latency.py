@@ -75,8 +75,8 @@ class PredictedLatency:
         first: how many are measured at first, and how many more each time that is not enough.
         most: how many are measured at most.
         rank: the rank correlation that a predictor must reach, at the lower bound of its estimate.
-        error: the mean error, over mean latency, that it must not exceed, at the upper bound; and
-            the deviation up to which it counts as certain of an architecture.
+        error: the mean error, over mean latency, that it must not exceed, at the upper bound; it
+            is certain of an architecture up to a relative deviation of twice that.
         seed: draws the architectures to choose from.
 
     Raises:
@@ -241,7 +241,7 @@ class PredictedLatency:
                 metrics |= measurement.metrics
         except TrialError:
             metrics = {}  # it was tried; the predictor does without it
-        if not self.file.exists():
+        if not self.file.exists() or not self.file.stat().st_size:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._append({"conditions": self.measuring.conditions})
         self._append({"architecture": json.loads(architecture.to_json()), "metrics": metrics})

@@ -9,10 +9,8 @@ is exported by the first, what is deployed by the second, and each steps in for 
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 
 from parti.core.errors import TrialError
 from parti.evaluators.modes import evaluating
+from parti.evaluators.silence import silence
 
 __all__ = ["INPUT", "OUTPUT", "OnnxError", "to_onnx"]
 
@@ -120,17 +119,13 @@ def _silence() -> Iterator[None]:
     torch's fused attention is quicker in PyTorch but unknown to the exporters. When an export
     fails, C++ code prints the graph, past `sys.stdout`, so the file descriptor is turned away.
     """
-    disabled = logging.root.manager.disable
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    logging.disable()
     try:
-        with warnings.catch_warnings(), _stdout_to_null(), redirect_stderr(io.StringIO()):
-            # They warn of their own deprecation, of their internals, and of tracing as such.
-            warnings.simplefilter("ignore")
+        # They warn of their own deprecation, of their internals, and of tracing as such.
+        with silence(), _stdout_to_null(), redirect_stderr(io.StringIO()):
             yield
     finally:
-        logging.disable(disabled)
         torch.backends.mha.set_fastpath_enabled(fused)
 
 

@@ -96,7 +96,8 @@ FORMATS: dict[str, Format] = {
     "triton": Format(
         "triton",
         "triton",
-        "a model repository for the Triton inference server: `--model-repository=triton`",
+        "a model repository for the Triton inference server, which wants its absolute path: "
+        "`--model-repository=$PWD/triton`",
     ),
 }
 """What can be exported."""

@@ -20,7 +20,9 @@ RUNTIMES: dict[str, str] = {
 """Where parti's runtimes are, loaded on use."""
 
 
-def load_runtime(name: str, precision: str = "float32", device: str = "cpu") -> Runtime:
+def load_runtime(
+    name: str, precision: str = "float32", device: str = "cpu", *, network: bool = True
+) -> Runtime:
     """Return a runtime that is installed and computes with that precision.
 
     Args:
@@ -28,9 +30,11 @@ def load_runtime(name: str, precision: str = "float32", device: str = "cpu") -> 
             `parti.runtime`.
         precision: one of `PRECISIONS`; "int8" stands for files that were quantized.
         device: where it is to run; "cpu", or what torch knows, such as "cuda".
+        network: whether it is to run networks, which have no int8, rather than files.
 
     Raises:
-        InvalidSettings: there is no such runtime or precision here, or not on that device.
+        InvalidSettings: there is no such runtime or precision here, or not on that device, or not
+            for networks.
     """
     runtime: Runtime = load("runtime", name, RUNTIMES)()
     if precision not in PRECISIONS:
@@ -47,11 +51,16 @@ def load_runtime(name: str, precision: str = "float32", device: str = "cpu") -> 
         )
     if reason := runtime.lacks(precision, device):
         raise InvalidSettings(reason)
+    if network and precision == "int8":
+        raise InvalidSettings(
+            "precision 'int8' is that of a quantized file: quantize the network first, and pass "
+            "the file"
+        )
     return runtime
 
 
 def unavailable(name: str, precision: str = "float32", device: str = "cpu") -> str:
-    """Why a runtime cannot be used here with that precision; "" when it can.
+    """Why neither networks nor files run here with that precision; "" when either can.
 
     Args:
         name: as in `load_runtime`.
@@ -59,7 +68,7 @@ def unavailable(name: str, precision: str = "float32", device: str = "cpu") -> s
         device: likewise.
     """
     try:
-        load_runtime(name, precision, device)
+        load_runtime(name, precision, device, network=False)
     except InvalidSettings as error:
         return str(error)
     return ""

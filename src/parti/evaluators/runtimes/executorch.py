@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import nn
 from parti.core.errors import TrialError
 from parti.evaluators.modes import evaluating
 from parti.evaluators.runtimes.runtime import Call, Prepared, Setting
+from parti.evaluators.silence import silence
 
 __all__ = ["ExecuTorch", "pte_method", "to_pte"]
 
@@ -120,16 +119,6 @@ def pte_method(file: Path, threads: int) -> Any:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Importing and lowering log and warn of ExecuTorch's own insides."""
-    before = logging.root.manager.disable
-    logging.disable()
-    try:
-        with (
-            warnings.catch_warnings(),
-            redirect_stdout(io.StringIO()),
-            redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    """Importing and lowering log, warn and print of ExecuTorch's own insides."""
+    with silence(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield

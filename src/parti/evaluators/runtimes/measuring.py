@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from torch import nn
 
 from parti.core.errors import InvalidSettings, PartiError, TrialError
 from parti.evaluators.runtimes.onnx_runtime import onnx_precision
+from parti.evaluators.runtimes.openvino import openvino_precision
 from parti.evaluators.runtimes.runtime import Call, Prepared, Runtime, Setting
 
 __all__ = [
@@ -34,6 +35,9 @@ __all__ = [
     "torch_threads",
     "turns",
 ]
+
+_PRECISION = {".onnx": onnx_precision, ".xml": openvino_precision}
+"""Of files that tell their precision; ExecuTorch's do not."""
 
 TURN_SECONDS = 0.02
 """How long one model is timed before it is the next one's turn."""
@@ -121,25 +125,26 @@ def prepared(
         What to open, and the setting with the precision that a quantized file has.
 
     Raises:
-        InvalidSettings: the file is missing, of another runtime, or the network of int8.
+        InvalidSettings: the file is missing, of another runtime, or not of that precision.
         TrialError: the network cannot be exported.
     """
     if isinstance(model, nn.Module):
-        if setting.precision == "int8":
-            raise InvalidSettings(
-                "precision 'int8' is that of a quantized file: quantize the network first, and "
-                "pass the file"
-            )
         return runtime.prepare(model, input_shape, setting, folder), setting
     file = checked_file(Path(model), runtime)
-    if file.suffix == ".onnx" and setting.precision == "float32":
+    if file.suffix in _PRECISION:
         try:
-            found = onnx_precision(file)
+            found = _PRECISION[file.suffix](file)
         except Exception as error:
             raise InvalidSettings(
                 f"{file} cannot be read as ONNX: {str(error)[:200]}; export it again"
             ) from error
-        return file, Setting(setting.batch, setting.threads, found)
+        if found == "int8":
+            return file, replace(setting, precision=found)
+        if setting.precision == "int8":
+            raise InvalidSettings(
+                f"{file.name} holds no quantized operators, so it is not run in int8; quantize it, "
+                "or leave out the precision"
+            )
     return file, setting
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from parti.evaluators.runtimes.runtime import Call, Prepared, Setting
-from parti.evaluators.to_onnx import to_onnx
+from parti.evaluators.runtimes.through_onnx import ThroughOnnx
 
-__all__ = ["OnnxRuntime", "onnx_precision"]
+__all__ = ["OnnxRuntime", "onnx_precision", "onnx_session"]
 
 
-class OnnxRuntime:
+class OnnxRuntime(ThroughOnnx):
     """ONNX Runtime with its CPU provider, all graph optimisations on, one request at a time."""
 
     package = "onnxruntime"
@@ -39,34 +39,32 @@ class OnnxRuntime:
 
         return f"ONNX Runtime {onnxruntime.__version__} CPU"
 
-    def prepare(
-        self, network: nn.Module, input_shape: Sequence[int], setting: Setting, folder: Path
-    ) -> Path:
-        """Export the network with a free batch dimension, as the deployed model is.
-
-        Raises:
-            TrialError: it cannot be exported.
-        """
-        file = folder / "model.onnx"
-        file.write_bytes(to_onnx(network, input_shape, quick=True))
-        return file
-
     @contextmanager
     def open(
         self, prepared: Prepared, images: NDArray[np.float32], setting: Setting
     ) -> Iterator[Call]:
         """Open a session; calls return a list of arrays."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = setting.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only
-        session = onnxruntime.InferenceSession(
-            str(prepared), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnx_session(Path(str(prepared)), setting.threads)
         feed = {session.get_inputs()[0].name: images}
         yield lambda: session.run(None, feed)
+
+
+def onnx_session(file: Path, threads: int) -> Any:
+    """Open a file with ONNX Runtime on the CPU; it says nothing but errors.
+
+    Args:
+        file: an ONNX file.
+        threads: that compute one operator; 0 lets ONNX Runtime decide.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def onnx_precision(file: Path) -> str:
@@ -78,9 +76,8 @@ def onnx_precision(file: Path) -> str:
     import onnx
 
     graph = onnx.load(file, load_external_data=False).graph
-    quantized = any("QuantizeLinear" in n.op_type or "QLinear" in n.op_type for n in graph.node)
-    return (
-        "int8"
-        if quantized or any(n.op_type.endswith("Integer") for n in graph.node)
-        else ("float32")
+    quantized = any(
+        "QuantizeLinear" in n.op_type or "QLinear" in n.op_type or n.op_type.endswith("Integer")
+        for n in graph.node
     )
+    return "int8" if quantized else "float32"

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from parti.evaluators.runtimes.runtime import Call, Prepared, Setting
-from parti.evaluators.to_onnx import to_onnx
+from parti.evaluators.runtimes.through_onnx import ThroughOnnx
 
-__all__ = ["OpenVINO", "openvino_request"]
+__all__ = ["OpenVINO", "openvino_precision", "openvino_request"]
 
 
-class OpenVINO:
+class OpenVINO(ThroughOnnx):
     """OpenVINO's CPU plug-in: for latency, one stream, with the batch fixed."""
 
     package = "openvino"
@@ -38,18 +37,6 @@ class OpenVINO:
 
         version = openvino.__version__.split("-")[0]
         return f"OpenVINO {version} CPU, fixed batch"
-
-    def prepare(
-        self, network: nn.Module, input_shape: Sequence[int], setting: Setting, folder: Path
-    ) -> Path:
-        """Export the network as ONNX, which OpenVINO reads.
-
-        Raises:
-            TrialError: it cannot be exported.
-        """
-        file = folder / "model.onnx"
-        file.write_bytes(to_onnx(network, input_shape, quick=True))
-        return file
 
     @contextmanager
     def open(
@@ -88,6 +75,16 @@ def openvino_request(
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
     }
     return core.compile_model(model, "CPU", settings).create_infer_request()
+
+
+def openvino_precision(file: Path) -> str:
+    """Precision of a model.xml: "int8" when it holds quantized operators, else "float32".
+
+    Args:
+        file: OpenVINO's own form.
+    """
+    text = file.read_text(encoding="utf-8", errors="replace")
+    return "int8" if 'type="FakeQuantize"' in text else "float32"
 
 
 @cache

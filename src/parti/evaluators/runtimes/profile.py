@@ -57,7 +57,8 @@ class Profile:
         latency: of calls with the small batch.
         images_per_second: with the large batch: images per call over the median call.
         throughput_conditions: those it holds under.
-        cold_seconds: to open the model and make the first call; compilation is in it.
+        cold_seconds: to open the model and make the first call; compilation is in it, and for the
+            first model of a runtime in this process loading the runtime.
         file_bytes: of the file that the runtime opens; of a network, of its weights.
         memory_bytes: the rise of the peak resident memory of a fresh process that opens the model
             and calls it with the small batch; None when it was not measured.
@@ -170,7 +171,12 @@ def _pass(
     images = random_images((size[0], *input_shape))
     with torch_threads(size[1]), ExitStack() as stack:
         for i, one in enumerate(contenders):
-            runtime = load_runtime(one.runtime, one.precision, device_of(one.model).type)
+            runtime = load_runtime(
+                one.runtime,
+                one.precision,
+                device_of(one.model).type,
+                network=isinstance(one.model, nn.Module),
+            )
             place = folder / f"{size[0]}-{i}"
             place.mkdir(exist_ok=True)
             asked = Setting(*size, one.precision)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import nn
 from parti.core.errors import InvalidSettings, TrialError
 from parti.evaluators.modes import evaluating
 from parti.evaluators.runtimes.runtime import Call, Prepared, Setting, cpu_has_bfloat16
+from parti.evaluators.silence import silence
 
 __all__ = ["Compiled", "Eager"]
 
@@ -106,7 +105,7 @@ class Compiled(Eager):
         """
         with super().open(prepared, images, setting) as call:
             try:
-                with _silence():
+                with silence():
                     call()
             except Exception as error:
                 raise TrialError(
@@ -117,7 +116,7 @@ class Compiled(Eager):
             yield call
 
     def _made(self, network: nn.Module) -> Callable[[torch.Tensor], Any]:
-        with _silence():
+        with silence():
             compiled: Callable[[torch.Tensor], Any] = torch.compile(network, dynamic=False)
         return compiled
 
@@ -126,16 +125,3 @@ def _bfloat16_on(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
     return device.type == "cpu" and cpu_has_bfloat16()
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """The compiler warns of its own deprecations and logs its choices."""
-    before = logging.root.manager.disable
-    logging.disable()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
