@@ -11,6 +11,7 @@ from parti.core.study import Constraint
 from parti.core.trial import Job
 from parti.evaluators.complexity import Complexity
 from parti.evaluators.staged import Staged
+from parti.evaluators.theory.roofline import Machine
 from parti.evaluators.training_free import TrainingFree, metric_name
 from parti.proxies.swap import Swap
 from parti.testing.evaluators import EvaluatorSuite
@@ -165,3 +166,19 @@ def test_proxies_rank_cells_of_nas_bench_201():
     assert correlation(scores["params"], cells.theirs["params"]) == 1
     assert correlation(scores["macs"], cells.theirs["macs"]) > 0.98  # theirs count pooling too
     assert correlation(scores["naswot"], cells.accuracy) > 0.3
+
+
+@pytest.mark.shared_data
+def test_the_floor_of_their_time_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch):
+    from benchmarks import bench_proxies
+
+    machine = Machine(2e9, {1: 5e9, 10**9: 1e9}, 1)
+    monkeypatch.setattr(bench_proxies, "measured_machine", lambda: machine)
+    cells, batch = bench_proxies.Cells(1, seed=0), bench_proxies.read_batch(2)
+    bench_proxies.print_floor(cells, batch, [2])
+    said = capsys.readouterr().out
+    assert "2 GFLOP/s, 1.0 GB/s" in said
+    _, flop, moved, arithmetic, memory, *_ = map(float, said.splitlines()[-1].split())
+    # At 2 GFLOP/s and 1 GB/s: half as many seconds as GFLOP, as many milliseconds as MB.
+    assert arithmetic == pytest.approx(500 * flop, abs=3)
+    assert memory == pytest.approx(moved, abs=1)

@@ -232,6 +232,27 @@ def test_a_node_is_the_sum_of_what_reaches_it():
     assert torch.equal(EdgeCell(only | {"2-3": operations[SKIP]()})(x), x)
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from(list(edge_operations(2))), min_size=6, max_size=6), seeds)
+def test_edges_without_operation_are_as_if_they_added_zeros(names, seed):
+    torch.manual_seed(seed)
+    operations = edge_operations(2)
+    edges = {edge: operations[name]() for edge, name in zip(EDGES, names, strict=True)}
+    x = torch.randn(3, 2, 4, 4, requires_grad=True)
+    nodes = [x]
+    for node in (1, 2, 3):
+        nodes.append(sum(edges[f"{source}-{node}"](nodes[source]) for source in range(node)))
+    y = EdgeCell(edges)(x)
+    assert torch.equal(y, nodes[-1])
+    inputs = [x, *(weight for edge in edges.values() for weight in edge.parameters())]
+    ways = [
+        torch.autograd.grad(out.square().sum(), inputs, allow_unused=True, materialize_grads=True)
+        for out in (y, nodes[-1])
+    ]
+    for mine, plain in zip(*ways, strict=True):
+        torch.testing.assert_close(mine, plain)
+
+
 @settings(deadline=None, max_examples=5)
 @given(seeds)
 def test_parameters_follow_from_the_operations(seed):

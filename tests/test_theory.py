@@ -100,6 +100,55 @@ def test_a_gate_lets_everything_see_everything() -> None:
     assert pooled.share(16, 16) == pytest.approx(9 / 256)
 
 
+class OnTokens(nn.Module):
+    """Positions as tokens, between two convolutions."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.before, self.after = (nn.Conv2d(n, 8, 3, padding=1) for n in (1, 8))
+        self.heads = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.dense = nn.Linear(8, 8)
+        self.way = way
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.before(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        ways = {
+            "module": lambda t: self.heads(t, t, t)[0],
+            "without weights": lambda t: self.heads(t, t, t, need_weights=False)[0],
+            "function": lambda t: F.scaled_dot_product_attention(t, t, t),
+            "by hand": lambda t: (t @ t.transpose(1, 2)).softmax(-1) @ t,
+            "dense": self.dense,
+            "einsum": lambda t: torch.einsum("bnc,oc->bno", t, self.dense.weight),
+            "norm": lambda t: t - t.mean(-1, keepdim=True),
+        }
+        tokens = ways[self.way](tokens)
+        return self.after(tokens.transpose(1, 2).reshape(x.shape))
+
+
+@pytest.mark.parametrize("way", ["module", "without weights", "function", "by hand"])
+def test_attention_lets_everything_see_everything(way: str) -> None:
+    assert receptive_field(OnTokens(way), (1, 8, 8)).global_context
+
+
+@pytest.mark.parametrize("way", ["dense", "einsum", "norm"])
+def test_what_looks_at_each_position_alone_does_not(way: str) -> None:
+    found = receptive_field(OnTokens(way), (1, 8, 8))
+    assert (found.height, found.global_context) == (5, False)
+
+
+def test_a_mean_over_channels_is_no_context_and_one_over_rows_is() -> None:
+    class Less(nn.Module):
+        def __init__(self, dim: int) -> None:
+            super().__init__()
+            self.dim = dim
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - x.mean(self.dim, keepdim=True)
+
+    assert [receptive_field(Less(dim), (3, 8, 8)).global_context for dim in (1, 2)] == [False, True]
+
+
 def test_a_network_that_does_not_fit_the_image() -> None:
     with pytest.raises(TrialError, match="fails on one image of shape"):
         receptive_field(nn.Conv2d(3, 1, 3), (1, 8, 8))

@@ -6,6 +6,7 @@ where that is too little, a part is left out and the report shows nothing of it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -33,6 +34,8 @@ MACS_A_SECOND = 1e10
 LARGEST_BATCH, SMALLEST_BATCH = 64, 16
 PASSES = 120
 """Passes through a network, counting one backward as two, in which theory looks at a batch."""
+PROXY_PASSES = 10
+"""The same for all of `PROXIES` together."""
 PROXIES = ("params", "macs", "naswot", "jacov", "synflow", "grad_norm", "snip", "zico")
 """Those that are compared with training: cheap ones, of all kinds."""
 MOST_RANKED = 40
@@ -82,31 +85,40 @@ def examined(
     parts = {
         "robustness": robust,
         "theory": structure,
-        "proxies": lambda: trusted(desk, searched.trials, seconds),
+        "proxies": lambda: trusted(desk, searched.trials, seconds, winner["macs"]),
     }
     return {name: _kept(desk, name, part) for name, part in parts.items()}
 
 
-def trusted(desk: Desk, trials: list[Trial], seconds: float) -> dict[str, Any] | None:
+def trusted(desk: Desk, trials: list[Trial], seconds: float, macs: float) -> dict[str, Any] | None:
     """How well proxies rank the candidates that the search has trained.
 
     Args:
         desk: what the search worked with.
         trials: of the search.
         seconds: after which no further candidate is scored.
+        macs: of a typical candidate, for one image.
 
     Returns:
-        `how`, and for each proxy a `Trust`, most trusted first; None of fewer than 8 candidates.
+        `how`, and for each proxy a `Trust`, most trusted first; None where fewer than 8 candidates
+        were trained, or can be scored in that time.
     """
     accuracies = {
         trial.architecture: trial.metrics["val_accuracy"]
         for trial in trials
         if trial.state is State.DONE and "val_accuracy" in trial.metrics
     }
+    in_time = int(seconds * MACS_A_SECOND / (ENOUGH * PROXY_PASSES * max(1.0, macs)))
+    # With as many images as an image has values, the Jacobian says nothing.
+    tells = math.prod(desk.seen.input_shape) // 2
+    batch = min(LARGEST_BATCH, len(desk.seen.train_labels), in_time, tells)
+    if len(accuracies) < ENOUGH or batch < SMALLEST_BATCH:
+        return None
     evaluator = TrainingFree(
         desk.space,
         desk.seen,
         PROXIES,
+        batch=batch,
         seed=desk.settings.seed,
         device=desk.settings.device,
         threads=desk.threads,
@@ -128,7 +140,7 @@ def trusted(desk: Desk, trials: list[Trial], seconds: float) -> dict[str, Any] |
     measured_by = "weights of the supernet" if desk.inherits else "the search's short training"
     return {
         "how": f"{len(known)} candidates; accuracy on validation images by {measured_by}, scores "
-        "of fresh weights on one batch of training images",
+        f"of fresh weights on one batch of {batch} training images",
         "found": [_finite(asdict(one)) for one in found],
     }
 

@@ -14,7 +14,7 @@ everything see everything, though only on average.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,21 +28,18 @@ __all__ = ["ReceptiveField", "receptive_field"]
 
 aten = torch.ops.aten
 
-GLOBAL = frozenset(
+POOLS = frozenset({aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d, aten.mean, aten.amax})
+"""Operations that see whole rows, columns or maps, where they leave fewer positions."""
+PRODUCTS = frozenset({aten.mm, aten.bmm, aten.baddbmm})
+"""Operations that let every position see all, where both factors come from the image."""
+ATTENTION = frozenset(
     {
-        aten._adaptive_avg_pool2d,
-        aten.adaptive_max_pool2d,
-        aten.mean,
-        aten.amax,
-        aten.mm,
-        aten.addmm,
-        aten.bmm,
-        aten.baddbmm,
+        aten._native_multi_head_attention,
+        aten._transformer_encoder_layer_fwd,
         aten._scaled_dot_product_flash_attention_for_cpu,
         aten._scaled_dot_product_attention_math,
     }
 )
-"""Operations that may mix positions of a map without a kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +125,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         first = next(iter(_tensors(out)), None)
         if known and first is not None:
             field = _through(func.overloadpacket, args, first, self._joined(known))
+            if _sees_all(func.overloadpacket, args, first, factors=len(known)):
+                field = replace(field, mixed=True)
             for tensor in _tensors(out):
                 if _storage(tensor) not in self._fields:
                     self._kept.append(tensor)
@@ -167,9 +166,14 @@ def _through(operation: Any, args: tuple[Any, ...], out: Tensor, field: _Field) 
         size = tuple(s + reach * j for s, j in zip(field.size, field.jump, strict=True))
         jump = tuple(j * b / a for j, b, a in zip(field.jump, before, after, strict=True))
         return _Field((size[0], size[1]), (jump[0], jump[1]), field.mixed)
-    if operation in GLOBAL and out.dim() == 4 and max(_positions(out)) > 1:
-        return _Field(field.size, field.jump, mixed=True)
     return field
+
+
+def _sees_all(operation: Any, args: tuple[Any, ...], out: Tensor, *, factors: int) -> bool:
+    """Whether positions see beyond any kernel; where only one is left, `_joined` finds out."""
+    if operation in POOLS:
+        return max(_positions(out)) > 1 and _positions(out) != _positions(args[0])
+    return operation in ATTENTION or (operation in PRODUCTS and factors > 1)
 
 
 def _windowed(
