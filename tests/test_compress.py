@@ -4,9 +4,11 @@ import copy
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from parti.core.study import Constraint
 from parti.deploy.card import FLOAT32
 from parti.deploy.compression import versions
 from parti.deploy.compression.plan import compress
+from parti.deploy.compression.prune import Pruned
 from parti.deploy.compression.ship import ship
 from parti.deploy.compression.versions import raw_images
 from parti.deploy.formats import onnx as onnx_format
@@ -92,6 +95,51 @@ def test_a_call_that_was_stopped_goes_on(made, monkeypatch):
     for first, second in zip(compressed.steps[:2], again.steps, strict=True):
         assert first.after.metrics["val_accuracy"] == second.after.metrics["val_accuracy"]
         assert first.after.metrics["macs"] == second.after.metrics["macs"]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "kept", "said"),
+    [
+        (5.0, 4.0, True, ["0.40 of the latency"]),
+        (10.0, 2.0, False, ["1.00 of the latency: no gain", "again", "0.20 of the latency"]),
+    ],
+)
+def test_reasons_agree_with_the_table_or_say_why_not(
+    first, last, kept, said, made, tmp_path, monkeypatch
+):
+    network, data, *_ = made
+    calls = Counter()
+
+    def timed(file, *_args, **_kwargs):
+        calls[file.stem] += 1
+        later = calls["fold"] > versions.ROUNDS
+        latency = 10.0 if file.stem == "source" else last if later else first
+        return SimpleNamespace(median_ms=latency, p95_ms=latency, conditions="invented")
+
+    monkeypatch.setattr(versions, "measure_latency", timed)
+    monkeypatch.setattr("parti.deploy.compression.plan.LEAST_GAIN", 1.5)
+    asked = {"recipe": SHORT, "steps": ("fold",), "threads": 1}
+    (step,) = compress(network, data, tmp_path / "a", **asked).steps
+    assert step.kept is kept
+    assert step.after.metrics["latency_ms"] == last
+    assert all(text in step.why for text in said), step.why
+    assert ("again" in step.why) is ("again" in said)
+
+
+def test_cuts_by_another_measure_are_not_gone_on_with(made, tmp_path, monkeypatch):
+    network, data, *_, first = made
+    seen = []
+
+    def pruned(network, *_args, metric, load, save, **_kwargs):
+        seen.append((metric, load()))
+        save({"cut by": metric})
+        return Pruned(network, ())
+
+    monkeypatch.setattr("parti.deploy.compression.steps.prune", pruned)
+    small = Constraint("params", at_most=0.1 * first.source.metrics["params"])
+    for limits in ([], [small], []):
+        compress(network, data, tmp_path, recipe=SHORT, limits=limits, steps=("prune",), threads=1)
+    assert seen == [("macs", None), ("params", None), ("macs", {"cut by": "macs"})]
 
 
 def test_a_step_that_breaks_a_limit_is_undone(made, tmp_path, monkeypatch):

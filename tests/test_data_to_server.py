@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -68,4 +69,27 @@ def test_what_is_missing_is_said_before_the_search(
     done = CliRunner().invoke(app, ["search", "digits", *option])
     assert done.exit_code == 2
     assert "pip install" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_that_compression_cannot_keep_to_is_refused_before_the_search(
+    monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(searching, "find_spec", lambda name: name)
+    asked = ["search", "digits", "--min", "val_auc=0.9", "--compress"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2
+    assert "cannot keep to a limit on 'val_auc'" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_said_before_the_search(monkeypatch, tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = CliRunner().invoke(app, ["search", "digits", "--serve", port])
+    assert done.exit_code == 2
+    assert f"port {port}, cannot be listened on" in done.output
     assert list(tmp_path.iterdir()) == []

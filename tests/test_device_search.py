@@ -110,6 +110,12 @@ def test_the_program_is_written_to_be_copied(tmp_path: Path) -> None:
     assert file.read_bytes() == Path(device_server.__file__).read_bytes()
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["device", "serve", "--write", str(tmp_path / "no" / "x.py")])
+    assert done.exit_code == 2
+    assert "cannot be written" in done.output
+
+
 def test_other_machines_need_a_token(monkeypatch) -> None:
     monkeypatch.delenv("PARTI_DEVICE_TOKEN", raising=False)
     done = CliRunner().invoke(app, ["device", "serve", "--host", "0.0.0.0", "--port", "0"])

@@ -6,8 +6,9 @@ import pytest
 
 from parti.core.architecture import Architecture
 from parti.core.trial import Measurement, Proposal, State, Trial
+from parti.evaluators.recipe import Recipe
 from parti.finding import examined as examining
-from parti.finding.examined import PROXIES, examined, trusted
+from parti.finding.examined import PROXIES, examined, mislabelled, trusted
 from parti.proxies.trust import ENOUGH
 from training_makers import ToySpace, toy_data
 
@@ -23,6 +24,10 @@ def desk(seconds: float | None = None) -> SimpleNamespace:
         threads=1,
         inherits=False,
         watcher=SimpleNamespace(say=said.append, said=said),
+        initialized=None,
+        plan=SimpleNamespace(images=None, epochs=1),
+        part=lambda images: toy_data(),
+        recipe=lambda data, epochs: Recipe(epochs=epochs, average="none"),
     )
 
 
@@ -32,7 +37,7 @@ def trials(count: int) -> list[Trial]:
             number,
             Proposal(Architecture({"width": 2 + number})),
             State.DONE,
-            (Measurement({"val_accuracy": number / count}),),
+            (Measurement({"val_accuracy": number / count}, seconds=10.0),),
         )
         for number in range(count)
     ]
@@ -79,6 +84,26 @@ def test_scoring_ends_when_its_time_is_over(scored):
     assert len(scored.jobs) == 1
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shares"), [(19.0, None), (20.0, [0.0, 0.2]), (99.0, [0.0, 0.2, 0.4])]
+)
+def test_wrong_labels_are_tried_as_far_as_there_is_time(seconds, shares):
+    known = trials(2)
+    found = mislabelled(desk(), known, known[0].architecture, seconds)
+    assert (None if found is None else found["shares"]) == shares
+    if found is not None:
+        assert len(found["accuracies"]) == len(shares)
+        assert found["epochs"] == 1
+
+
+def test_wrong_labels_need_a_trial_that_was_trained():
+    inheriting = desk()
+    inheriting.inherits = True
+    known = trials(1)
+    assert mislabelled(inheriting, known, known[0].architecture, 1e3) is None
+    assert mislabelled(desk(), [], known[0].architecture, 1e3) is None
+
+
 def test_a_part_that_fails_leaves_its_error_and_the_others(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("no weights")
@@ -92,6 +117,7 @@ def test_a_part_that_fails_leaves_its_error_and_the_others(monkeypatch):
     found = examined(where, found_by, {"macs": 1e4}, None)
     assert found == {
         "robustness": {"error": "ZeroDivisionError: no weights"},
+        "label_noise": None,
         "theory": {"error": "ZeroDivisionError: no weights"},
         "proxies": None,
     }
@@ -102,6 +128,6 @@ def test_a_part_that_fails_leaves_its_error_and_the_others(monkeypatch):
 
 
 def test_a_winner_that_costs_too_much_is_not_looked_at():
-    found_by = SimpleNamespace(trials=trials(3))
-    expected = {"robustness": None, "theory": None, "proxies": None}
+    found_by = SimpleNamespace(trials=trials(3), winner=SimpleNamespace(architecture=None))
+    expected = {"robustness": None, "label_noise": None, "theory": None, "proxies": None}
     assert examined(desk(60.0), found_by, {"macs": 4e9}, None) == expected

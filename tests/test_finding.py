@@ -138,6 +138,7 @@ def test_equal_settings_have_equal_names_and_others_do_not() -> None:
         ({"at_most": {"size": 1}}, r"unknown metrics \['size'\]; there are activation_bytes"),
         ({"colour": "red"}, "colour"),
         ({"image_size": 1}, "image_size"),
+        ({"supernet_epochs": 2}, r"^a supernet needs a recipe; name one, as --recipe [a-z-]+$"),
     ],
 )
 def test_wrong_settings_are_named(given: dict, said: str) -> None:

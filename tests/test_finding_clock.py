@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from parti.core.architecture import Architecture
 from parti.core.trial import Measurement, Proposal, State, Trial
-from parti.finding.clock import enough, rival_seconds, seconds_left
+from parti.finding.clock import Took, enough, rival_seconds, seconds_left, took
 from parti.finding.full_training import Contender, collect, in_turn, train_again, train_finalists
 from parti.finding.plan import Finals, plan_finals, shares
 from parti.finding.settings import settings_of
@@ -214,8 +214,33 @@ def test_what_a_training_takes_is_the_mean_of_those_before() -> None:
         Trial(i, Proposal(FIXED), State.DONE, (Measurement({}, 1, seconds),))
         for i, seconds in enumerate((10.0, 30.0))
     ]
-    assert enough(60.0, 2, done, workers=1)
-    assert not enough(59.0, 2, done, workers=1)
-    assert enough(40.0, 2, done, workers=2)
-    assert enough(0.0, 2, [], workers=1)
-    assert enough(None, 99, done, workers=1)
+    assert enough(60.0, 2, done, workers=1, rest=20.0)
+    assert not enough(59.0, 2, done, workers=1, rest=20.0)
+    assert enough(40.0, 2, done, workers=2, rest=20.0)
+    assert enough(0.0, 2, [], workers=1, rest=20.0)
+    assert enough(None, 99, done, workers=1, rest=20.0)
+
+
+def measured(*pairs: tuple[dict[str, float], float]) -> Trial:
+    seen = tuple(Measurement(metrics, 1, seconds) for metrics, seconds in pairs)
+    return Trial(0, Proposal(Architecture({"op": "a"})), State.DONE, seen)
+
+
+def test_what_robustness_took_does_not_count_as_training() -> None:
+    accurate, attacked = {"val_accuracy": 0.5}, {"val_accuracy_pgd": 0.1}
+    asked = settings_of(data="toy", objectives=("val_accuracy", "val_accuracy_pgd"))
+    trial = measured(({"params": 9.0}, 0.1), (accurate, 1.0), (accurate, 2.5), (attacked, 10.9))
+    assert took(trial, asked) == Took(2.5, pytest.approx(8.4))
+    noisy = settings_of(data="toy", objectives=("val_accuracy", "val_accuracy_label_noise"))
+    trial = measured((accurate, 2.5), ({"val_accuracy_label_noise": 0.4}, 5.0))
+    assert took(trial, noisy) == Took(5.0, 0.0)
+
+
+def test_the_final_training_leaves_time_for_robustness(tmp_path) -> None:
+    asked = settings_of(data="toy", seconds=1000.0, finalists=1, seeds=1, baselines=False)
+    plans = [
+        plan_finals(asked, 50_000, 700.0, [40.0], 0.0, 1, tmp_path / f"{once}.json", once)
+        for once in (0.0, 200.0)
+    ]
+    free = 0.95 * (700.0 - 12.0 - 4 * 30.0)
+    assert [plan.epochs for plan in plans] == [int(free / 40), int((free - 200) / 40)]

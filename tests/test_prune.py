@@ -10,8 +10,9 @@ from torch import nn
 from compression_makers import BODIES, RECIPE, SHAPE, trained, wide
 from parti.core.errors import InvalidSettings, TrialError
 from parti.deploy.check import onnx_logits
+from parti.deploy.compression.kept import restored, snapshot
 from parti.deploy.compression.lean import lean
-from parti.deploy.compression.prune import cut_channels, prune, restored, snapshot
+from parti.deploy.compression.prune import cut_channels, prune
 from parti.evaluators.complexity import complexity
 from parti.evaluators.to_onnx import to_onnx
 from parti.networks.heads import assemble, head

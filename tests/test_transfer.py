@@ -130,6 +130,8 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(store: str) -> Non
         settings_of(data="digits", init="one", recipe="single-path")
     with pytest.raises(InvalidSettings, match="--init STUDY"):
         settings_of(data="digits", keep_architecture=True)
+    with pytest.raises(InvalidSettings, match="nothing to do for strategy 'tpe'"):
+        settings_of(data="digits", init="one", keep_architecture=True, strategy="tpe")
     with pytest.raises(InvalidSettings, match="no member"):
         start(store, stripes(60), space="chain", keep_architecture=True, study="unfit")
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from parti.app.options import Json, StoreUrl, StudyName
+from parti.app.options import AtLeast, AtMost, Json, StoreUrl, StudyName
 from parti.app.running import (
     DEFAULT_STORE,
     INTERRUPTED,
@@ -38,13 +38,8 @@ def compress(
         typer.Option(min=0, max=1, help="Validation accuracy that may be lost: 0.01 is a point."),
     ] = 0.01,
     budget: Annotated[str | None, typer.Option(help="Time for everything: 90s, 10m, 2h.")] = None,
-    max_: Annotated[
-        list[str] | None,
-        typer.Option("--max", metavar="METRIC=VALUE", help="A limit: bytes=100k, latency_ms=1."),
-    ] = None,
-    min_: Annotated[
-        list[str] | None, typer.Option("--min", metavar="METRIC=VALUE", help="A lower limit.")
-    ] = None,
+    max_: AtMost = None,
+    min_: AtLeast = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the model. Default: in the study's folder.")
     ] = None,

@@ -62,7 +62,8 @@ def serve(
     from parti.deploy import device_server
 
     if write is not None:
-        shutil.copyfile(device_server.__file__, write)
+        with errors_explained(False):
+            _copy(device_server.__file__, write)
         typer.echo(f"{write}: copy it to the device; it needs numpy and onnxruntime, not parti")
         return
     take_token(token)
@@ -94,6 +95,16 @@ def check(
             for part, shown in inner:
                 listed = ", ".join(map(str, shown)) if isinstance(shown, list) else shown
                 typer.echo(f"{f'{key} {part}'.strip():20}  {listed}")
+
+
+def _copy(program: str, place: Path) -> None:
+    try:
+        shutil.copyfile(program, place)
+    except OSError as error:
+        raise InvalidSettings(
+            f"--write {place} cannot be written ({error.strerror}); name a file in a folder that "
+            "is there and yours"
+        ) from error
 
 
 def take_token(token: str | None) -> None:

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Json", "StoreUrl", "StudyName", "Workers"]
+__all__ = ["AtLeast", "AtMost", "Json", "StoreUrl", "StudyName", "Workers"]
+
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option("--max", help="A limit: params=300k, latency_ms=5.", metavar="METRIC=VALUE"),
+]
+AtLeast = Annotated[
+    list[str] | None,
+    typer.Option("--min", help="A lower limit: val_accuracy=0.9.", metavar="METRIC=VALUE"),
+]
 
 StoreUrl = Annotated[
     str, typer.Option("--store", help="Where studies are kept, as a URL.", metavar="URL")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from parti.app.compressing import compress_and_show
 from parti.app.device import Token, take_token, told_apart
-from parti.app.options import Json, StoreUrl, StudyName, Workers
+from parti.app.options import AtLeast, AtMost, Json, StoreUrl, StudyName, Workers
 from parti.app.running import (
     DEFAULT_STORE,
     absolute,
@@ -24,6 +24,9 @@ from parti.app.serving import serve_folder
 from parti.core.errors import InvalidSettings
 from parti.spaces import SPACES
 from parti.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from parti.finding.settings import Settings
 
 NAMED = ", ".join(name for name in STRATEGIES if name != "list")  # a list needs its proposals
 
@@ -50,15 +53,8 @@ def search(
         str | None, typer.Option(help="Time for everything: 90s, 40m, 2h. Default 10m.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of networks to try.")] = None,
-    max_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--max", metavar="METRIC=VALUE", help="A limit: params=300k, latency_ms=5, macs=10M."
-        ),
-    ] = None,
-    min_: Annotated[
-        list[str] | None, typer.Option("--min", metavar="METRIC=VALUE", help="A lower limit.")
-    ] = None,
+    max_: AtMost = None,
+    min_: AtLeast = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(help="What to optimize; more than one for a front. Default val_accuracy."),
@@ -140,7 +136,6 @@ def search(
     from parti.finding.settings import parse_duration, settings_of
 
     with errors_explained(json_):
-        _check_installed(compress, serve is not None)
         trains_on, measuring = told_apart(device)
         take_token(device_token)
         settings = settings_of(
@@ -171,6 +166,7 @@ def search(
             runtime=runtime,
             precision=precision,
         )
+        _check_what_follows(settings, compress, serve)
         found = run_search(settings, study, store, workers, json_)
         folder = found.folder / "model"
         if compress:
@@ -181,13 +177,8 @@ def search(
 
 def specialize(
     study: StudyName,
-    max_: Annotated[
-        list[str] | None,
-        typer.Option("--max", metavar="METRIC=VALUE", help="A limit: latency_ms=3, params=300k."),
-    ] = None,
-    min_: Annotated[
-        list[str] | None, typer.Option("--min", metavar="METRIC=VALUE", help="A lower limit.")
-    ] = None,
+    max_: AtMost = None,
+    min_: AtLeast = None,
     budget: Annotated[str | None, typer.Option(help="Time for everything. Default 5m.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of networks to try.")] = None,
     strategy: Annotated[str, typer.Option(help="As in search. Default evolution.")] = "auto",
@@ -248,13 +239,17 @@ def recipes(json_: Json = False) -> None:
             table_of_recipes()
 
 
-def _check_installed(compress: bool, serve: bool) -> None:
+def _check_what_follows(settings: Settings, compress: bool, port: int | None) -> None:
     """See before a search of hours that what comes after it can be done here."""
-    if serve:
-        from parti.deploy.serving.server import check_installed
+    if port is not None:
+        from parti.deploy.serving.server import ServeSettings, check_servable
 
-        check_installed()
+        check_servable(ServeSettings(folder=Path(), port=port))
     if compress and find_spec("torch_pruning") is None:
         raise InvalidSettings(
             "--compress needs torch-pruning, not installed here: pip install 'parti[pruning]'"
         )
+    if compress and settings.study_constraints:
+        from parti.deploy.compression.plan import check_limits
+
+        check_limits(settings.study_constraints)

@@ -9,16 +9,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parti.core.trial import State, Trial
-from parti.finding.plan import SECONDS_FOR_THE_REST, shares
+from parti.evaluators.robustness.label_noise import METRIC as LABEL_NOISE
+from parti.finding.plan import shares
 from parti.finding.settings import Settings
 
 if TYPE_CHECKING:
     from parti.finding.desk import Desk
 
-__all__ = ["enough", "rival_seconds", "seconds_left"]
+__all__ = ["Took", "enough", "rival_seconds", "seconds_left", "took"]
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What a trial took.
+
+    Args:
+        training: seconds that grow with the epochs and the images.
+        once: seconds that do not, as for robustness.
+    """
+
+    training: float
+    once: float
+
+
+def took(trial: Trial, settings: Settings) -> Took:
+    """Tell what of a trial's time was training.
+
+    Args:
+        trial: of a search whose networks are trained.
+        settings: of that search.
+    """
+    trained = [m.seconds for m in trial.measurements if "val_accuracy" in m.metrics]
+    training = max(trained, default=trial.seconds)
+    if LABEL_NOISE in settings.metrics:
+        training *= 2  # a second time, on noisy labels
+    return Took(training, max(0.0, trial.seconds - training))
 
 
 def seconds_left(desk: Desk, *later: str) -> float | None:
@@ -57,7 +86,9 @@ def rival_seconds(settings: Settings, cost: float, left: float | None) -> float:
     return max(0.0, min(cost, left * planned.baseline / (planned.baseline + finals)))
 
 
-def enough(left: float | None, jobs: int, trained: Sequence[Trial], workers: int) -> bool:
+def enough(
+    left: float | None, jobs: int, trained: Sequence[Trial], workers: int, *, rest: float
+) -> bool:
     """Whether so many networks can still be trained, and the rest be done.
 
     Args:
@@ -65,8 +96,9 @@ def enough(left: float | None, jobs: int, trained: Sequence[Trial], workers: int
         jobs: how many networks.
         trained: what was trained just as long before; the mean of it is what one takes.
         workers: how many are trained at once.
+        rest: seconds to keep free.
     """
     took = [trial.seconds for trial in trained if trial.state is State.DONE]
     if left is None or not took:
         return True
-    return left - SECONDS_FOR_THE_REST >= sum(took) / len(took) * math.ceil(jobs / workers)
+    return left - rest >= sum(took) / len(took) * math.ceil(jobs / workers)

@@ -289,10 +289,7 @@ class Desk:
                 for all.
             fresh: whether networks start without the weights of the study of `init`.
         """
-        data = self.seen
-        if images is not None and images < len(data.train_labels):
-            val = max(FEWEST_VAL_IMAGES, images // 4)
-            data = part_of(data, images, val, seed=self.settings.seed)
+        data = self.part(images)
         starts = self.initialized if space is self.space and not fresh else None
         training = partial(
             Training,
@@ -304,6 +301,13 @@ class Desk:
         )
         last = robust_training(training, self.settings, space, data, self.threads)
         return self.staged(space, last)
+
+    def part(self, images: int | None) -> SearchData:
+        """So many training images, and a fourth as many for validation; None for all."""
+        if images is None or images >= len(self.seen.train_labels):
+            return self.seen
+        val = max(FEWEST_VAL_IMAGES, images // 4)
+        return part_of(self.seen, images, val, seed=self.settings.seed)
 
     def staged(self, space: Any, last: Evaluator) -> Evaluator:
         """Measures complexity, perhaps latency, then what `last` does if limits are kept to."""

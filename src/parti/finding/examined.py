@@ -1,34 +1,37 @@
 """The winner looked at further: how robust it is, what theory says, which proxies saw it coming.
 
-None of it decides anything, and none of it may cost much: a share of the search's budget, and
-where that is too little, a part is left out and the report shows nothing of it.
+None of it decides anything, and none of it may cost much: a share of the search's budget, which is
+kept free for it, and where that is too little, a part is left out and the report shows nothing of
+it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from parti.core.trial import Job, State, Trial
+from parti.evaluators.robustness.label_noise import label_noise
 from parti.evaluators.robustness.measured import affordable, robustness
 from parti.evaluators.theory.facts import theory
 from parti.evaluators.trained import load_trained
 from parti.evaluators.training_free import TrainingFree, drawn
+from parti.finding.plan import seconds_for_a_look
 from parti.proxies.trust import ENOUGH, trust
 
 if TYPE_CHECKING:
+    from parti.core.architecture import Architecture
     from parti.finding.desk import Desk
     from parti.finding.stages import Searched
     from parti.tasks.values import TestData
 
 __all__ = ["examined"]
 
-SHARE = 0.03
-"""Of the budget, for each of the three."""
-FEWEST_SECONDS, MOST_SECONDS = 2.0, 120.0
+WRONG_LABELS = (0.2, 0.4)
+"""Shares of wrong labels; the second is left out where time is short."""
 MACS_A_SECOND = 1e10
 """What a CPU core does, roughly."""
 LARGEST_BATCH, SMALLEST_BATCH = 64, 16
@@ -45,7 +48,7 @@ MOST_RANKED = 40
 def examined(
     desk: Desk, searched: Searched, winner: Mapping[str, Any], test: TestData
 ) -> dict[str, Any]:
-    """Return the entries `robustness`, `theory` and `proxies` of a result; `docs/result.md`.
+    """Return `robustness`, `label_noise`, `theory` and `proxies` of a result; `docs/result.md`.
 
     A search of hours is never lost to one of them: where it fails, the error stands in its place.
 
@@ -55,7 +58,7 @@ def examined(
         winner: its entry of the result so far.
         test: on which robustness is measured, after every decision has been made.
     """
-    seconds = min(max(SHARE * (desk.settings.seconds or 0.0), FEWEST_SECONDS), MOST_SECONDS)
+    seconds = seconds_for_a_look(desk.settings)
 
     def network() -> Any:
         _, folder = searched.winner.shipped
@@ -84,10 +87,47 @@ def examined(
 
     parts = {
         "robustness": robust,
+        "label_noise": lambda: mislabelled(
+            desk, searched.trials, searched.winner.architecture, seconds
+        ),
         "theory": structure,
         "proxies": lambda: trusted(desk, searched.trials, seconds, winner["macs"]),
     }
     return {name: _kept(desk, name, part) for name, part in parts.items()}
+
+
+def mislabelled(
+    desk: Desk, trials: Sequence[Trial], architecture: Architecture, seconds: float
+) -> dict[str, Any] | None:
+    """What wrong labels do to an architecture that is trained as it was in the search.
+
+    Args:
+        desk: what the search worked with.
+        trials: of the search.
+        architecture: one of theirs.
+        seconds: that all its trainings may take.
+
+    Returns:
+        A `LabelNoise`; None where there is no time for two trainings, or trials were not trained.
+    """
+    took = [t.seconds for t in trials if t.architecture == architecture and t.state is State.DONE]
+    trainings = 0 if desk.inherits or not took else int(seconds / max(took))
+    shares = WRONG_LABELS[: max(0, trainings - 1)]
+    if not shares:
+        return None
+    data, epochs = desk.part(desk.plan.images), desk.plan.epochs
+    found = label_noise(
+        desk.initialized or desk.space,
+        architecture,
+        data,
+        desk.recipe(data, epochs),
+        shares=shares,
+        epochs=epochs,
+        seed=desk.settings.seed,
+        device=desk.settings.device,
+        threads=desk.threads,
+    )
+    return found.to_dict()
 
 
 def trusted(desk: Desk, trials: list[Trial], seconds: float, macs: float) -> dict[str, Any] | None:

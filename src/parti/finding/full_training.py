@@ -19,7 +19,7 @@ from parti.core.trial import Proposal, State, Trial
 from parti.evaluators.wrappers import Routed
 from parti.finding.clock import enough, seconds_left
 from parti.finding.desk import Desk
-from parti.finding.plan import Finals
+from parti.finding.plan import Finals, seconds_for_the_rest
 from parti.strategies.listed import Listed
 
 __all__ = [
@@ -95,8 +95,7 @@ def train_finalists(
         done = [trial for trial, _ in trained.values()]
         found = any(t.architecture in trained and _done(trained, t) for t in candidates)
         known = trained.keys() >= set(jobs)  # from before a restart
-        left = seconds_left(desk)
-        if found and not known and not enough(left, len(jobs), done, desk.workers):
+        if found and not known and not _time_for(desk, len(jobs), done):
             desk.watcher.say("no time is left for further finalists; going on with the best")
             break
         wanted += jobs
@@ -181,7 +180,12 @@ def _may_begin(desk: Desk, part: str, jobs: int, trained: Sequence[Trial]) -> bo
     """Whether there is time for a training, or it has begun, or seeds are asked for."""
     begun = part in desk.parts(part)
     free = desk.settings.seconds is None or desk.settings.seeds is not None
-    return begun or free or enough(seconds_left(desk), jobs, trained, desk.workers)
+    return begun or free or _time_for(desk, jobs, trained)
+
+
+def _time_for(desk: Desk, jobs: int, trained: Sequence[Trial]) -> bool:
+    rest = seconds_for_the_rest(desk.settings)
+    return enough(seconds_left(desk), jobs, trained, desk.workers, rest=rest)
 
 
 def _done(trained: Trained, found: Trial) -> bool:

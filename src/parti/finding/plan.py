@@ -28,6 +28,8 @@ __all__ = [
     "plan_finals",
     "plan_search",
     "population",
+    "seconds_for_a_look",
+    "seconds_for_the_rest",
     "seconds_per_image",
     "shares",
 ]
@@ -47,8 +49,13 @@ FINALISTS, TRIALS_PER_FINALIST = 3, 8
 FEWEST_IMAGES = 1_000
 """A trial never sees fewer training images in an epoch, if there are as many."""
 
-SECONDS_FOR_THE_REST = 20.0
+SECONDS_TO_CONCLUDE = 12.0
 """Time kept free for testing, export and report."""
+
+LOOKS, SHARE_OF_A_LOOK = 4, 0.03
+"""The winner is looked at further in so many ways, each of which gets this share of the budget."""
+
+FEWEST_SECONDS_TO_LOOK, MOST_SECONDS_TO_LOOK = 2.0, 120.0
 
 SAFETY = 0.95
 """Share of what else is left that the final training is planned to take."""
@@ -172,6 +179,7 @@ def plan_finals(
     fixed_epoch_seconds: float,
     workers: int,
     file: Path,
+    once: float = 0.0,
 ) -> Finals:
     """Plan the final training; a plan that was made before is kept.
 
@@ -183,6 +191,7 @@ def plan_finals(
         fixed_epoch_seconds: an estimate of the same for the fixed network; 0 for none.
         workers: how many are trained at once.
         file: where the plan is kept.
+        once: seconds that each network takes however long it is trained, as robustness does.
     """
     if (kept := read_json(file)) is not None:
         return Finals(**kept)
@@ -191,7 +200,7 @@ def plan_finals(
     finalists, seeds = settings.finalists or _finalists(settings), settings.seeds or 1
     epochs = wanted
     if left is not None and settings.final_epochs is None:
-        left = SAFETY * max(0.0, left - SECONDS_FOR_THE_REST)
+        left = SAFETY * max(0.0, left - seconds_for_the_rest(settings))
         searches = 2 if settings.rival else 1
         winner = epoch_seconds[0]
         for finalists, seeds in _ambitions(settings):
@@ -199,9 +208,11 @@ def plan_finals(
             scratch = bool(settings.init and settings.baselines)
             one_epoch = searches * each + seeds * min(fixed_epoch_seconds, winner)
             one_epoch += scratch * seeds * winner
-            jobs = searches * finalists + bool(fixed_epoch_seconds) + scratch
+            others = bool(fixed_epoch_seconds) + scratch
+            jobs = searches * finalists + others
+            trainings = jobs + (seeds - 1) * (searches + others)
             at_once = jobs / math.ceil(jobs / workers)
-            epochs = min(wanted, int(left * at_once / one_epoch))
+            epochs = min(wanted, int((left * at_once - once * trainings) / one_epoch))
             if epochs >= 0.7 * wanted:
                 break
         epochs = max(1, epochs)
@@ -211,6 +222,17 @@ def plan_finals(
     plan = Finals(finalists, seeds, epochs, fixed)
     write_json(file, asdict(plan))
     return plan
+
+
+def seconds_for_a_look(settings: Settings) -> float:
+    """How long one of the ways may take in which the winner is looked at further."""
+    share = SHARE_OF_A_LOOK * (settings.seconds or 0.0)
+    return min(max(share, FEWEST_SECONDS_TO_LOOK), MOST_SECONDS_TO_LOOK)
+
+
+def seconds_for_the_rest(settings: Settings) -> float:
+    """The time kept free for what comes after the final training: looks, test, export, report."""
+    return SECONDS_TO_CONCLUDE + LOOKS * seconds_for_a_look(settings)
 
 
 def wanted_trials(seconds: float) -> int:

@@ -146,6 +146,11 @@ class Settings(BaseModel):
             )
         if self.keep_architecture and self.init is None:
             raise ValueError("which architecture to keep? name its study, as --init STUDY")
+        if self.keep_architecture and self.strategy != "auto":
+            raise ValueError(
+                "--keep-architecture searches nothing, so that there is nothing to do for strategy "
+                f"{self.strategy!r}; leave one of them out"
+            )
         return self
 
     @property
@@ -190,9 +195,11 @@ def settings_of(**given: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}, "
-            f"got {problem['input']!r}"
+            f"{'.'.join(map(str, problem['loc']))}: {said}, got {problem['input']!r}"
+            if problem["loc"]
+            else said  # of several settings together: what was got is all of them
             for problem in error.errors()
+            for said in [problem["msg"].removeprefix("Value error, ")]
         ]
         raise InvalidSettings("; ".join(lines)) from None
 

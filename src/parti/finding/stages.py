@@ -11,13 +11,14 @@ from random import Random
 from typing import Any
 
 from parti.core.architecture import Architecture
-from parti.core.study import Budget, Study, pareto_front
+from parti.core.study import Budget, Study
 from parti.core.trial import State, Trial
 from parti.core.walks import sample
 from parti.evaluators.complexity import complexity
 from parti.evaluators.recipe import Recipe
+from parti.evaluators.robustness.search import METRICS
 from parti.evaluators.wrappers import Remembered
-from parti.finding.clock import rival_seconds, seconds_left
+from parti.finding.clock import rival_seconds, seconds_left, took
 from parti.finding.desk import Desk
 from parti.finding.errors import NothingFound
 from parti.finding.full_training import (
@@ -29,11 +30,12 @@ from parti.finding.full_training import (
     train_from_scratch,
 )
 from parti.finding.plan import FINALISTS, Finals, plan_finals, seconds_per_image
+from parti.finding.ranking import best_first, loss_when_trained
 from parti.finding.strategy import make_strategy, strategy_name
 from parti.finding.supernet_stages import measure_agreement, train_supernet
 from parti.strategies.random_search import RandomSearch
 
-__all__ = ["Contender", "Searched", "best_first", "epoch_seconds", "run_stages", "search_stage"]
+__all__ = ["Contender", "Searched", "epoch_seconds", "run_stages", "search_stage"]
 
 
 @dataclass
@@ -76,14 +78,14 @@ def run_stages(desk: Desk) -> Searched:
     rivals = best_first(study, random_trials)[: finals.finalists]
     fixed = [_only_member(desk.fixed)] if desk.settings.baselines else []
     trained = train_finalists(desk, candidates, rivals, fixed, finals)
-    ranked = _ranked(trained, candidates)
+    ranked = _ranked(study, trained, candidates)
     if not ranked:
         reasons = "; ".join(sorted({t.error or "no result" for t, _ in trained.values()}))
         raise NothingFound(f"none of {len(candidates)} finalists could be trained: {reasons}")
     winner = Contender("winner", "search", desk.space, ranked[0].architecture, [])
     winner.trials = _trained_count(trials)
     contenders = [winner]
-    if best_rivals := _ranked(trained, rivals):
+    if best_rivals := _ranked(study, trained, rivals):
         best, n = best_rivals[0].architecture, _trained_count(random_trials)
         contenders.append(Contender("random search", "search", desk.space, best, [], n))
     for architecture in fixed:
@@ -113,16 +115,6 @@ def run_stages(desk: Desk) -> Searched:
     )
 
 
-def best_first(study: Study, trials: Iterable[Trial]) -> list[Trial]:
-    """Feasible trials, best validation accuracy first; with several objectives, the front first."""
-    done = [t for t in trials if study.feasible(t)]
-    front = {t.number for t in pareto_front(study, done)} if len(study.objectives) > 1 else set()
-    ranked = sorted(
-        done, key=lambda t: (t.number not in front, -t.metric("val_accuracy"), t.number)
-    )
-    return list({t.architecture: t for t in reversed(ranked)}.values())[::-1]
-
-
 def search_stage(desk: Desk) -> tuple[Study, list[Trial]]:
     """Search, by the strategy and the evaluator that were asked for.
 
@@ -133,6 +125,8 @@ def search_stage(desk: Desk) -> tuple[Study, list[Trial]]:
     how = " with inherited weights" if desk.inherits else ""
     if desk.shared is not None and desk.derives:
         desk.watcher.stage(f"comparing the {desk.shared.derived} strongest architectures{how}")
+    elif desk.settings.keep_architecture:
+        desk.watcher.stage(f"trying the network of {desk.settings.init}")
     else:
         desk.watcher.stage(f"searching with {strategy_name(desk)}{how}")
     found = desk.run(study, make_strategy(desk, study), desk.search_evaluator())
@@ -170,7 +164,9 @@ def _plan_finals(
 ) -> Finals:
     ranked = best_first(study, trials if desk.inherits else [*trials, *random_trials])
     left, each, fixed = seconds_left(desk, *desk.parts("final-")), list[float](), 0.0
+    once = 0.0
     if left is not None:
+        once = robustness_seconds(desk, ranked[0])
         each = epoch_seconds(desk, ranked)
         if desk.settings.baselines:
             network = desk.fixed.build(_only_member(desk.fixed))
@@ -178,7 +174,7 @@ def _plan_finals(
             fixed = each[0] * macs / max(1.0, ranked[0].metrics["macs"])
     images = len(desk.seen.train_labels)
     file = desk.folder / "finals.json"
-    return plan_finals(desk.settings, images, left, each, fixed, desk.workers, file)
+    return plan_finals(desk.settings, images, left, each, fixed, desk.workers, file, once)
 
 
 def epoch_seconds(desk: Desk, ranked: Sequence[Trial]) -> list[float]:
@@ -198,16 +194,23 @@ def epoch_seconds(desk: Desk, ranked: Sequence[Trial]) -> list[float]:
     if desk.inherits:
         return [now(trial) for trial in ranked[:FINALISTS]]
     scale = images / desk.plan.images / desk.plan.epochs
-    then = [trial.seconds * scale for trial in ranked[:10]]
+    then = [took(trial, desk.settings).training * scale for trial in ranked[:10]]
     slower = max(1.0, now(ranked[0]) / then[0])
     return [slower * seconds for seconds in then]
 
 
-def _ranked(trained: Trained, searched: Sequence[Trial]) -> list[Trial]:
-    """Searched trials that were trained in full, best validation accuracy first."""
+def robustness_seconds(desk: Desk, trial: Trial) -> float:
+    """How long what was asked of robustness takes, beyond training: what it took in a trial."""
+    if not METRICS & desk.settings.metrics:
+        return 0.0
+    return trial.seconds if desk.inherits else took(trial, desk.settings).once
+
+
+def _ranked(study: Study, trained: Trained, searched: Sequence[Trial]) -> list[Trial]:
+    """Searched trials that were trained in full, best first."""
     tried = [t for t in searched if t.architecture in trained]
     found = [t for t in tried if trained[t.architecture][0].state is State.DONE]
-    return sorted(found, key=lambda t: -trained[t.architecture][0].metrics["val_accuracy"])
+    return sorted(found, key=lambda t: loss_when_trained(study, trained[t.architecture][0]))
 
 
 def _trained_count(trials: Iterable[Trial]) -> int:

@@ -14,9 +14,10 @@ from parti.evaluators.training import Training
 from parti.finding.errors import NothingFound
 from parti.finding.files import read_json, write_json
 from parti.finding.openings import count_openings
-from parti.finding.plan import FINALISTS, SECONDS_FOR_THE_REST, Finals
+from parti.finding.plan import FINALISTS, Finals, seconds_for_the_rest
+from parti.finding.ranking import best_first, loss_when_trained
 from parti.finding.sharing import Extracted, Sharing
-from parti.finding.stages import Contender, Searched, best_first, epoch_seconds, search_stage
+from parti.finding.stages import Contender, Searched, epoch_seconds, search_stage
 from parti.strategies.listed import Listed
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _plan_tuning(desk: Desk, ranked: list[Trial]) -> Finals:
     usual = max(1, min(MOST_TUNED_EPOCHS, round(TUNED_IMAGES / len(desk.seen.train_labels))))
     epochs, finalists = settings.final_epochs or usual, settings.finalists or FINALISTS
     if settings.seconds is not None and settings.final_epochs is None:
-        left = settings.seconds - desk.spent("") - SECONDS_FOR_THE_REST
+        left = settings.seconds - desk.spent("") - seconds_for_the_rest(desk.settings)
         each = epoch_seconds(desk, ranked)
         while finalists > 1 and left < epochs * sum(each[:finalists]):
             finalists -= 1
@@ -118,4 +119,4 @@ def _tune(
         for trial in trials
         if trial.state is State.DONE
     ]
-    return sorted(done, key=lambda item: -item[1].metrics["val_accuracy"])
+    return sorted(done, key=lambda item: loss_when_trained(desk.main_study, item[1]))

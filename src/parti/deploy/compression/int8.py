@@ -156,10 +156,8 @@ class _Work:
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         self.prepared = folder / "prepared.onnx"
-        try:
-            quant_pre_process(str(source), str(self.prepared))
-        except Exception:  # noqa: BLE001 - symbolic shapes help, but some graphs have none
-            quant_pre_process(str(source), str(self.prepared), skip_symbolic_shape=True)
+        # ONNX's own shape inference knows all sizes of these graphs but that of the batch.
+        quant_pre_process(str(source), str(self.prepared), skip_symbolic_shape=True)
         model = onnx.load(self.prepared)
         for number, node in enumerate(model.graph.node):
             node.name = node.name or f"{node.op_type}_{number}"

@@ -21,7 +21,7 @@ from parti.evaluators.recipe import Recipe
 if TYPE_CHECKING:
     from parti.tasks.images import SearchData
 
-__all__ = ["STEPS", "Compressed", "Step", "compress"]
+__all__ = ["STEPS", "Compressed", "Step", "check_limits", "compress"]
 
 STEPS = tuple(DOERS)
 """All steps, in the order in which they are done."""
@@ -37,7 +37,8 @@ class Step:
     Args:
         name: one of `STEPS`.
         kept: whether the model goes on with it.
-        why: in words, why it was kept or undone.
+        why: in words, why it was kept or undone, by the latencies of the last race; where that
+            would have been decided otherwise, by those of both.
         before: the version that it began with.
         after: the version that it made; None when it could not be done.
         seconds: what it took.
@@ -78,8 +79,7 @@ class Compressed:
     @property
     def versions(self) -> tuple[Version, ...]:
         """The source, and what each step made that was kept."""
-        made = [step.after for step in self.steps if step.kept and step.after is not None]
-        return (self.source, *made)
+        return (self.source, *_made([step for step in self.steps if step.kept]))
 
     @property
     def quantized(self) -> bool:
@@ -169,16 +169,8 @@ def compress(
         if step.kept and step.after is not None:
             current = step.after
             float32 = float32 if name == "int8" else current
-    kept = [source, *(step.after for step in done if step.kept and step.after is not None)]
-    bench.race([version.file for version in kept])
-    steps_ = tuple(
-        replace(
-            step,
-            before=bench.retimed(step.before),
-            after=None if step.after is None else bench.retimed(step.after),
-        )
-        for step in done
-    )
+    bench.race([version.file for version in (source, *_made(done))])
+    steps_ = tuple(_retimed(step, work) for step in done)
     final = bench.retimed(current)
     return Compressed(
         source=bench.retimed(source),
@@ -191,6 +183,19 @@ def compress(
     )
 
 
+def check_limits(limits: Sequence[Constraint]) -> None:
+    """See that compression can keep to limits.
+
+    Raises:
+        InvalidSettings: one is on a metric that is not measured here.
+    """
+    if unknown := sorted({limit.metric for limit in limits} - MEASURED):
+        raise InvalidSettings(
+            f"compression cannot keep to a limit on {unknown[0]!r}; it measures "
+            f"{', '.join(sorted(MEASURED))}"
+        )
+
+
 def _check(
     steps: Sequence[str], limits: Sequence[Constraint], drop: float, seconds: float | None
 ) -> None:
@@ -199,10 +204,7 @@ def _check(
             f"steps {', '.join(steps) or 'none'}: give some of {', '.join(STEPS)}, each once and "
             "in this order"
         )
-    if unknown := sorted({limit.metric for limit in limits} - MEASURED):
-        raise InvalidSettings(
-            f"a limit on {unknown[0]!r}: measured are {', '.join(sorted(MEASURED))}"
-        )
+    check_limits(limits)
     if not 0 <= drop <= 1:
         raise InvalidSettings(f"max_accuracy_drop={drop!r}: from 0 to 1; 0.01 is one point")
     if seconds is not None and not seconds > 0:
@@ -226,6 +228,32 @@ def _step(name: str, before: Version, work: Work) -> Step:
     return ended(kept, why, after, details)
 
 
+def _made(steps: Sequence[Step]) -> list[Version]:
+    """The versions that steps have made, kept or not."""
+    return [step.after for step in steps if step.after is not None]
+
+
+def _retimed(step: Step, work: Work) -> Step:
+    """The step with the latencies of the last race, by which it says why it was kept or undone."""
+    before = work.bench.retimed(step.before)
+    if step.after is None:
+        return replace(step, before=before)
+    after = work.bench.retimed(step.after)
+    kept, why = _verdict(step.name, before, after, work)
+    if kept is not step.kept:
+        # What followed was built on the earlier verdict, which the clock alone has turned.
+        again = f"when all versions were timed again, {_ratios(before, after)}"
+        why = f"{step.why}, as it was decided; {again}"
+    return replace(step, before=before, after=after, why=why)
+
+
+def _ratios(before: Version, after: Version) -> str:
+    return (
+        f"{after.metrics['bytes'] / before.metrics['bytes']:.2f} of the bytes, "
+        f"{after.metrics['latency_ms'] / before.metrics['latency_ms']:.2f} of the latency"
+    )
+
+
 def _verdict(name: str, before: Version, after: Version, work: Work) -> tuple[bool, str]:
     old, new = (version.metrics["val_accuracy"] for version in (before, after))
     if new < work.floor and new <= old:
@@ -237,11 +265,7 @@ def _verdict(name: str, before: Version, after: Version, work: Work) -> tuple[bo
     if name == "distill":
         said = f"validation accuracy {old:.4f} -> {new:.4f}"
         return new > old, said if new > old else f"{said}, which is no gain"
-    gained = gain(before, after)
-    said = (
-        f"{after.metrics['bytes'] / before.metrics['bytes']:.2f} of the bytes, "
-        f"{after.metrics['latency_ms'] / before.metrics['latency_ms']:.2f} of the latency"
-    )
-    if gained < LEAST_GAIN and is_ >= was:
+    said = _ratios(before, after)
+    if gain(before, after) < LEAST_GAIN and is_ >= was:
         return False, f"{said}: no gain"
     return True, f"{said}, validation accuracy {old:.4f} -> {new:.4f}"

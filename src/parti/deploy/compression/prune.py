@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from parti.core.errors import InvalidSettings, PartiError, TrialError
+from parti.deploy.compression.kept import restored, snapshot
 from parti.deploy.compression.lean import lean
 from parti.evaluators.complexity import complexity
 from parti.evaluators.feed import Pictures, as_tensor
@@ -45,9 +46,11 @@ from parti.tasks.classification import accuracy
 if TYPE_CHECKING:
     from parti.tasks.images import SearchData
 
-__all__ = ["Cut", "Pruned", "cut_channels", "prune", "restored", "snapshot"]
+__all__ = ["Cut", "Metric", "Pruned", "cut_channels", "prune"]
 
 Importance = Literal["l2", "taylor"]
+Metric = Literal["macs", "params"]
+"""What a cut reduces."""
 
 IMAGES = 512
 """Training images on which the taylor importance is measured."""
@@ -99,7 +102,7 @@ def prune(
     recipe: Recipe,
     *,
     floor: float,
-    metric: Literal["macs", "params"] = "macs",
+    metric: Metric = "macs",
     importance: Importance = "taylor",
     seconds: float | None = None,
     seed: int = 0,
@@ -149,9 +152,17 @@ def prune(
             if not cuts:
                 raise
             break
-        where = {"device": device, "threads": threads}
-        candidate = train(candidate, data, recipe, seed=seed + len(cuts), **where)  # type: ignore[arg-type]
-        logits = predict(candidate, data.val_images, mean=data.mean, std=data.std, **where)  # type: ignore[arg-type]
+        candidate = train(
+            candidate, data, recipe, seed=seed + len(cuts), device=device, threads=threads
+        )
+        logits = predict(
+            candidate,
+            data.val_images,
+            mean=data.mean,
+            std=data.std,
+            device=device,
+            threads=threads,
+        )
         found = accuracy(logits, as_tensor(data.val_labels))
         cost = complexity(candidate, data.input_shape)
         took = time.perf_counter() - began
@@ -171,7 +182,7 @@ def cut_channels(
     data: SearchData,
     share: float,
     *,
-    metric: Literal["macs", "params"] = "macs",
+    metric: Metric = "macs",
     importance: Importance = "taylor",
 ) -> nn.Module:
     """Remove the least important channels until a share of the cost is left.
@@ -251,51 +262,6 @@ def _narrowed(
                 found, ratio = small, middle
         return found
     return None
-
-
-def snapshot(network: nn.Module) -> dict[str, Any]:
-    """A pruned network as tensors and numbers, for `restored`."""
-    sizes = {name: _sizes(module) for name, module in network.named_modules()}
-    return {"sizes": sizes, "weights": {k: v.clone() for k, v in network.state_dict().items()}}
-
-
-def restored(network: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
-    """Bring an unpruned network to the channels and weights of a pruned one, in place.
-
-    Args:
-        network: the one that was pruned, as it was before.
-        kept: what `snapshot` gave.
-
-    Returns:
-        The same network.
-    """
-    weights: Mapping[str, Tensor] = kept["weights"]
-    for name, module in network.named_modules():
-        for attribute, value in kept["sizes"].get(name, {}).items():
-            setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
-        for own, tensor in [
-            *module.named_parameters(recurse=False),
-            *module.named_buffers(recurse=False),
-        ]:
-            new = weights.get(f"{name}.{own}" if name else own)
-            if new is not None and new.shape != tensor.shape:
-                tensor.data = torch.empty_like(new)
-    network.load_state_dict(dict(weights))
-    return network
-
-
-def _sizes(module: nn.Module) -> dict[str, Any]:
-    """The whole numbers that a module knows: channels, groups."""
-
-    def whole(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and (whole(value) or (isinstance(value, tuple) and value and all(map(whole, value))))
-    }
 
 
 def _without_channels(

@@ -16,8 +16,8 @@ from parti.core.study import Constraint
 from parti.deploy.compression.distill import chosen_teachers, distill
 from parti.deploy.compression.fold import fold
 from parti.deploy.compression.int8 import quantize
-from parti.deploy.compression.kept import Kept, identity
-from parti.deploy.compression.prune import prune, restored, snapshot
+from parti.deploy.compression.kept import Kept, identity, restored, snapshot
+from parti.deploy.compression.prune import Metric, prune
 from parti.deploy.compression.versions import Bench, Version, raw_images
 from parti.evaluators.recipe import Recipe
 from parti.evaluators.trained import train
@@ -98,19 +98,20 @@ def _prune(before: Version, work: Work) -> Made:
     """Cut channels, and tune after each cut."""
     recipe = _tuning(work, before.network, TUNED_SHARE, work.left(PRUNE_TIME / CUTS))
     wanted = [c for c in work.limits if not c.allows(before.metrics[c.metric])]
-    by_params = any(c.metric in ("params", "bytes") for c in wanted)
+    metric: Metric = "params" if any(c.metric in ("params", "bytes") for c in wanted) else "macs"
+    name = f"prune-{metric}"  # a limit that was added since may ask for other cuts
     pruned = prune(
         before.network,
         work.data,
         recipe,
         floor=work.floor,
-        metric="params" if by_params else "macs",
+        metric=metric,
         seconds=work.left(PRUNE_TIME),
         seed=work.seed,
         device=work.device,
         threads=work.threads,
-        load=lambda: work.kept.load("prune"),
-        save=lambda state: work.kept.save("prune", state),
+        load=lambda: work.kept.load(name),
+        save=lambda state: work.kept.save(name, state),
         watch=work.watch,
     )
     details = {"epochs": recipe.epochs, "cuts": [asdict(cut) for cut in pruned.cuts]}

@@ -19,7 +19,7 @@ from parti.deploy.serving.limits import Limits
 if TYPE_CHECKING:
     from uvicorn import Server
 
-__all__ = ["Address", "ServeSettings", "check_installed", "serve"]
+__all__ = ["Address", "ServeSettings", "check_servable", "serve"]
 
 BACKLOG = 512
 NEEDED = ("starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client")
@@ -81,7 +81,7 @@ def serve(settings: ServeSettings, ready: Callable[[Address], None]) -> None:
         InvalidSettings: the model cannot be served, the host cannot be listened on or needs a
             token, or the packages for it are missing.
     """
-    check_installed()
+    _check_installed()
     from parti.deploy.serving.application import Application
     from parti.deploy.serving.served import open_model
 
@@ -108,12 +108,17 @@ def serve(settings: ServeSettings, ready: Callable[[Address], None]) -> None:
             return
 
 
-def check_installed() -> None:
-    """See that everything is there that serving needs.
+def check_servable(settings: ServeSettings) -> None:
+    """See, before there is a model, that one could be served now.
 
     Raises:
-        InvalidSettings: something is not; the message says what to install.
+        InvalidSettings: packages are missing, or the host or port cannot be listened on.
     """
+    _check_installed()
+    _listening(settings).close()
+
+
+def _check_installed() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise InvalidSettings(
