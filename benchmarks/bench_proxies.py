@@ -1,7 +1,7 @@
 """Training-free proxies on NAS-Bench-201: how they rank random cells, and what each costs.
 
     python -m benchmarks.bench_proxies --cells 1000
-    python -m benchmarks.bench_proxies --cells 20 --floor
+    python -m benchmarks.bench_proxies --cells 20 --floor --fast 8 32 32x8
 
 Cells are drawn from the 9,445 without dead operations, for which scores of others are known. They
 are scored on one batch of CIFAR-10 training images, with networks as parti builds them, or, with
@@ -14,6 +14,9 @@ Beside the time of the fast trio (NASWOT, Jacobian, MACs) stands what it cannot 
 forward pass, and one back to the images with as many multiply-accumulates and at least as many
 bytes. That is given as this core's arithmetic and memory allow it (`evaluators.theory.roofline`),
 and as torch's own operations take it. With `--floor` only these times are printed.
+
+`--fast` names the batches that the trio is timed on, and tried on all cells: so many images, and
+how many pixels a side they are shrunk to.
 
 Times are of the processor, not of the clock, and the least of several calls, for other processes
 may run beside; caches that they share are still felt.
@@ -28,12 +31,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmarks.tables import print_table
 from parti.core.architecture import Architecture, Option
@@ -86,6 +91,33 @@ def read_batch(size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     images = (torch.from_numpy(pixels).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     labels = torch.from_numpy(found["label"][picks].astype(np.int64))
     return images.permute(0, 3, 1, 2).contiguous(), labels
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A part of a batch.
+
+    Args:
+        images: how many.
+        pixels: a side, to which they are shrunk by averaging.
+    """
+
+    images: int
+    pixels: int = 32
+
+    @classmethod
+    def parse(cls, text: str) -> Small:
+        """Read `32`, or `32x8` for 32 images of 8 pixels a side."""
+        return cls(*map(int, text.split("x")))
+
+    def __str__(self) -> str:
+        return f"{self.images}x{self.pixels}" if self.pixels < 32 else str(self.images)
+
+    def of(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = (part[: self.images] for part in batch)
+        if self.pixels < images.shape[-1]:
+            images = F.interpolate(images, size=(self.pixels, self.pixels), mode="area")
+        return images, labels
 
 
 class Cells:
@@ -180,23 +212,24 @@ def time_passes(cells: Cells, images: Tensor) -> tuple[float, float]:
     return milliseconds(build, cells), milliseconds(passes, cells)
 
 
-def print_floor(cells: Cells, batch: tuple[Tensor, Tensor], sizes: Sequence[int]) -> None:
+def print_floor(cells: Cells, batch: tuple[Tensor, Tensor], sizes: Sequence[Small]) -> None:
     machine = measured_machine()
     bandwidth = machine.bandwidth(math.inf)  # of memory, not of a cache
     print(
         f"\nNASWOT, Jacobian and MACs together: milliseconds, {machine.flops / 1e9:.0f} GFLOP/s, "
         f"{bandwidth / 1e9:.1f} GB/s"
     )
-    bounds = [
-        roofline(complexity(nasbench201.build(architecture), (3, 32, 32)), machine)
-        for architecture in cells.architectures[:TIMED]
-    ]
     rows = []
     for size in sizes:
-        both = 2 * size  # forward, and back with at least as much
+        small, shape = size.of(batch), (3, size.pixels, size.pixels)
+        bounds = [
+            roofline(complexity(nasbench201.build(architecture), shape), machine)
+            for architecture in cells.architectures[:TIMED]
+        ]
+        both = 2 * size.images  # forward, and back with at least as much
         flops = both * statistics.mean(bound.flops for bound in bounds)
         moved = both * statistics.mean(bound.bytes for bound in bounds)
-        build, passes = time_passes(cells, batch[0][:size])
+        build, passes = time_passes(cells, small[0])
         rows.append(
             (
                 str(size),
@@ -206,7 +239,7 @@ def print_floor(cells: Cells, batch: tuple[Tensor, Tensor], sizes: Sequence[int]
                 f"{moved / bandwidth * 1e3:.1f}",
                 f"{build:.1f}",
                 f"{passes:.1f}",
-                f"{time_proxies(cells, FAST, (batch[0][:size], batch[1][:size])):.1f}",
+                f"{time_proxies(cells, FAST, small):.1f}",
             )
         )
     head = ("batch", "GFLOP", "MB", "arithmetic", "memory", "building", "passes", "all three")
@@ -243,11 +276,13 @@ def print_quality(cells: Cells, scores: dict[str, np.ndarray]) -> list[tuple[str
     return [*found.items(), *combined.items()]
 
 
-def print_fast(cells: Cells, batch: tuple[Tensor, Tensor], sizes: Sequence[int]) -> None:
-    print("\nWhat they say on smaller batches")
+def print_fast(
+    cells: Cells, batch: tuple[Tensor, Tensor], sizes: Sequence[Small], space: Builder
+) -> None:
+    print("\nWhat they say on smaller batches and images")
     rows = []
     for size in sizes:
-        scores = score_all(cells, FAST, (batch[0][:size], batch[1][:size]))
+        scores = score_all(cells, FAST, size.of(batch), space)
         found = [f"{correlation(scores[name], cells.accuracy):.3f}" for name in FAST]
         rows.append((str(size), *found))
     print_table(("batch", *FAST), rows)
@@ -262,7 +297,11 @@ def main(argv: list[str]) -> list[tuple[str, float]]:
         "--proxies", nargs="+", default=list(KNOWN), help="their names, or 'all'; fast ones first"
     )
     parser.add_argument(
-        "--fast", type=int, nargs="*", default=[8, 16, 32], help="batches to try the trio with"
+        "--fast",
+        type=Small.parse,
+        nargs="*",
+        default=[Small(8), Small(32), Small(32, 8)],
+        help="batches to try the trio with: images, or imagesxpixels",
     )
     parser.add_argument("--floor", action="store_true", help="only the trio's times and floor")
     parser.add_argument("--torch", action="store_true", help="weights as torch draws by default")
@@ -270,20 +309,22 @@ def main(argv: list[str]) -> list[tuple[str, float]]:
     names = list(PROXIES) if options.proxies == ["all"] else options.proxies
     torch.set_num_threads(1)
     cells = Cells(options.cells, options.seed)
-    batch = read_batch(max([options.batch, *options.fast]), options.seed)
+    most = max([options.batch, *(size.images for size in options.fast)])
+    batch = read_batch(most, options.seed)
     main_batch = batch[0][: options.batch], batch[1][: options.batch]
     if options.floor:
         print_floor(cells, batch, options.fast)
         return []
     print(f"{len(cells.architectures)} cells, batch {options.batch}, one core, float32")
-    scores = score_all(cells, names, main_batch, TorchWeights() if options.torch else nasbench201)
+    space: Builder = TorchWeights() if options.torch else nasbench201
+    scores = score_all(cells, names, main_batch, space)
     found = print_quality(cells, scores)
     print("\nMilliseconds for a network, each proxy alone, with building the network")
     times = [(name, f"{time_proxies(cells, [name], main_batch):.0f}") for name in names]
     print_table(("proxy", "ms"), times)
     if options.fast:
         print_floor(cells, batch, options.fast)
-        print_fast(cells, batch, options.fast)
+        print_fast(cells, batch, options.fast, space)
     return found
 
 

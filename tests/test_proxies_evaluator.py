@@ -175,7 +175,7 @@ def test_the_floor_of_their_time_is_printed(capsys: pytest.CaptureFixture[str], 
     machine = Machine(2e9, {1: 5e9, 10**9: 1e9}, 1)
     monkeypatch.setattr(bench_proxies, "measured_machine", lambda: machine)
     cells, batch = bench_proxies.Cells(1, seed=0), bench_proxies.read_batch(2)
-    bench_proxies.print_floor(cells, batch, [2])
+    bench_proxies.print_floor(cells, batch, [bench_proxies.Small(2)])
     said = capsys.readouterr().out
     assert "2 GFLOP/s, 1.0 GB/s" in said
     _, flop, moved, arithmetic, memory, *_ = map(float, said.splitlines()[-1].split())
