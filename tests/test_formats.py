@@ -1,5 +1,6 @@
 """Every format of an exported model: what it holds, that it is checked, and making it later."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import tritonclient
+from google.protobuf import text_format
 
 from measured_networks import NETWORKS, warmed
 from parti.core.errors import InvalidSettings
@@ -80,6 +83,24 @@ def test_a_triton_repository_has_the_layout_and_the_fields_that_triton_reads(tmp
     assert (
         graph.input[0].type.tensor_type.shape.dim[0].dim_param
     )  # Triton's max_batch_size needs it
+
+
+def test_triton_itself_would_read_the_configuration(tmp_path):
+    """Parsed by the schema that NVIDIA ships with its client: unknown fields and types raise."""
+    file = Path(tritonclient.__file__).parent / "grpc" / "model_config_pb2.py"
+    spec = importlib.util.spec_from_file_location("model_config_pb2", file)
+    schema = importlib.util.module_from_spec(spec)  # the package itself would ask for grpcio
+    spec.loader.exec_module(schema)
+    exported(tmp_path / "out", "triton")
+    text = (tmp_path / "out" / "triton" / "model" / "config.pbtxt").read_text()
+    config = text_format.Parse(text, schema.ModelConfig())
+    (images,), (logits,) = config.input, config.output
+    assert (config.name, config.backend, config.max_batch_size) == ("model", "onnxruntime", 64)
+    assert images.data_type == logits.data_type == schema.TYPE_FP32
+    assert (list(images.dims), list(logits.dims)) == ([*SHAPE], [10])
+    assert config.HasField("dynamic_batching")
+    with pytest.raises(text_format.ParseError):
+        text_format.Parse(text + "\nmax_batch: 3", schema.ModelConfig())
 
 
 def test_openvino_keeps_float32_and_any_batch(tmp_path):
