@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from parti import __version__
 from parti.app import (
     compare,
     comparing_studies,
     compressing,
     device,
+    measuring,
     models,
     searching,
     serving,
@@ -20,7 +22,6 @@ from parti.app import (
 
 app = typer.Typer(
     name="parti",
-    help="Neural architecture search on your data, for your device, within your limits.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,6 +33,7 @@ for commands in (
     searching,
     studies,
     models,
+    measuring,
     compressing,
     serving,
     comparing_studies,
@@ -39,6 +41,22 @@ for commands in (
     compare,
 ):
     commands.register(app)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"parti {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _parti(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Neural architecture search on your data, for your device, within your limits."""
 
 
 def main() -> None:
