@@ -59,6 +59,10 @@ def test_the_result_has_all_that_was_promised(finished) -> None:
     assert result["study"] == "small"
     assert 0.3 < best["val_accuracy"] <= 1
     assert len(best["test_accuracies"]) == 2
+    cost = result["cost"]
+    assert cost["concluding_seconds"] > 0
+    parts = ("search_seconds", "baseline_seconds", "final_seconds", "concluding_seconds")
+    assert cost["total_seconds"] == pytest.approx(sum(cost[part] for part in parts))
     assert best["params"] <= 4000
     assert best["macs"] > 0
     assert best["latency_ms"] > 0
@@ -138,6 +142,8 @@ def test_a_finished_study_does_not_answer_another_question(finished) -> None:
 def test_status_report_export_and_predict(finished) -> None:
     folder, result = finished
     assert "small" in parti("status", *STORE, folder=folder).stdout
+    part = parti("status", "small/final-0", *STORE, folder=folder, code=2)
+    assert "it is a part of study 'small'; there are: small\n" in part.stderr
     row = last_line(parti("status", "small", *STORE, "--json", folder=folder))
     assert row["status"] == "finished"
     assert row["trials"]["done"] == 6
@@ -226,8 +232,42 @@ def test_stopped_it_says_how_to_go_on_and_resume_does(number, tmp_path: Path) ->
     page = Path(parti("report", "stopped", folder=tmp_path).stdout.strip())
     assert page.stat().st_size > 1000
     parti("predict", "stopped", "x.png", folder=tmp_path, code=2)
+    unknown = parti("resume", "stoped", folder=tmp_path, code=2).stderr
+    assert "did you mean 'stopped'?" in unknown
+    assert unknown.rstrip().endswith("there are: stopped"), "parts are not listed"
     other = [argument if argument != "500" else "3" for argument in arguments]
     assert "trials 500 -> 3" in parti(*other, folder=tmp_path, code=2).stderr
+
+
+def test_stopped_before_the_study_exists_the_same_command_is_what_goes_on(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    import typer
+
+    import parti.finding
+    from parti.app.running import run_search
+    from parti.finding.settings import settings_of
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parti.finding, "run", interrupted)
+    with pytest.raises(typer.Exit):
+        run_search(settings_of(data="digits"), "never", "sqlite:///kept.db", 1, json_=False)
+    said = capsys.readouterr().err
+    assert "run the same command again" in said
+    assert "resume" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_overview_of_commands_fits_into_80_columns(tmp_path: Path) -> None:
+    lines = parti("--help", folder=tmp_path).stdout.splitlines()
+    commands = lines[lines.index("Commands:") + 1 :]
+    elsewhere = ("serve",)
+    cut = [line for line in commands if line.endswith("...")]
+    assert [line.split()[0] for line in cut if line.split()[0] not in elsewhere] == []
+    assert parti("--version", folder=tmp_path).stdout.startswith("parti ")
 
 
 def _done(database: Path) -> int:
@@ -244,7 +284,13 @@ def _done(database: Path) -> int:
     ("arguments", "said"),
     [
         (["search", "nowhere/"], "nowhere"),
+        (["search", "digist"], "did you mean 'digits'?"),
         (["search", "digits", "--budget", "soon"], "write 90s, 40m, 2h"),
+        (["search", "digits", "--budget", "3"], "write 90s, 40m, 2h"),
+        (["search", "digits", "--trials", "2", "--space", "moblie"], "did you mean 'mobile'?"),
+        (["search", "digits", "--trials", "2", "--space", "my.py"], "as 'my.py:name'"),
+        (["search", "digits", "--recipe", "dart"], "did you mean 'darts'?"),
+        (["search", "digits", "--label-column", "y"], "digits has no columns"),
         (["search", "digits", "--trials", "0"], "greater than or equal to 1"),
         (["search", "digits", "--max", "params"], "write --max METRIC=VALUE"),
         (["search", "digits", "--max", "weight=3"], "unknown metrics ['weight']"),

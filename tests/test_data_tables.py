@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data_makers import encoded, labels, pixels
-from parti.core.errors import InvalidData
+from parti.core.errors import InvalidData, InvalidSettings
 from parti.tasks.images import read_images
 from parti.tasks.splits import search_data, split
 from parti.tasks.values import TEST, TRAIN, UNDECIDED, VAL
@@ -56,8 +56,43 @@ def test_columns_that_cannot_be_told(tmp_path):
     assert len(read_images(path, image_column="left", label_column="b")) == 12
     with pytest.raises(InvalidData, match="no column 'c'; its columns are"):
         read_images(path, image_column="left", label_column="c")
+    with pytest.raises(InvalidData, match="--image-column"):
+        read_images(path)
     with pytest.raises(InvalidData, match="none fits"):
         read_images(write(tmp_path / "b.parquet", label=labels()))
+
+
+@pytest.mark.parametrize("column", ["image_column", "label_column"])
+def test_a_column_is_not_named_where_there_are_none(tmp_path, column):
+    np.savez(tmp_path / "a.npz", images=pixels(), labels=labels())
+    for i, content in enumerate(contents()):
+        file = tmp_path / "photos" / f"class {i % 2}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays" / "images.npy", pixels())
+    np.save(tmp_path / "arrays" / "labels.npy", labels())
+    table = write(tmp_path / "photos.parquet", image=contents(), label=labels())
+    pair = (pixels(), labels())
+    read = read_images(table)
+    for source in ("digits", *(tmp_path / n for n in ("a.npz", "photos", "arrays")), pair, read):
+        with pytest.raises(InvalidSettings, match=rf"{column}='x' \(--.*has no columns"):
+            read_images(source, **{column: "x"})
+    with pytest.raises(InvalidData, match="does not exist"):
+        read_images(tmp_path / "nowhere", **{column: "x"})
+    write(tmp_path / "tables" / "train.parquet", picture=contents(), kind=labels())
+    columns = {"image_column": "picture", "label_column": "kind"}
+    assert len(read_images(tmp_path / "tables", **columns)) == 12
+
+
+def test_a_name_that_is_nearly_right(tmp_path):
+    write(tmp_path / "photos.parquet", image=contents(), label=labels())
+    with pytest.raises(InvalidData, match=r"did you mean 'photos.parquet'\?"):
+        read_images(tmp_path / "photo.parquet")
+    with pytest.raises(InvalidData, match=r"did you mean 'digits'\?"):
+        read_images("digist")
+    with pytest.raises(InvalidData, match="birds does not exist; allowed"):
+        read_images(tmp_path / "birds")
 
 
 def test_hugging_face_struct_and_class_names(tmp_path):

@@ -21,6 +21,7 @@ from parti.finding.desk import Desk
 from parti.finding.outcome import described_space
 from parti.finding.plan import plan_finals, population
 from parti.finding.settings import Settings, parse_duration, parse_number, settings_of
+from parti.finding.stages import in_words
 from parti.stores import open_store
 from tiny_space import tiny
 
@@ -81,7 +82,7 @@ def test_your_own_arrays_from_python(tmp_path: Path, monkeypatch) -> None:
 def test_durations(hours: int, minutes: int, seconds: int) -> None:
     total = 3600 * hours + 60 * minutes + seconds
     assert parse_duration(f"{hours}h{minutes}m{seconds}s") == total
-    assert parse_duration(str(total)) == total
+    assert parse_duration(f"{total}s") == total
 
 
 def test_a_strategy_of_several_fidelities_promotes(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_strategy_of_several_fidelities_promotes(tmp_path: Path) -> None:
         assert before.proposal.fidelity < trial.proposal.fidelity <= 9
 
 
-@pytest.mark.parametrize("text", ["", "h", "2 hours", "-3s", "1m2h"])
+@pytest.mark.parametrize("text", ["", "h", "2 hours", "-3s", "1m2h", "3", "1m30"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(InvalidSettings, match="write 90s"):
         parse_duration(text)
@@ -134,6 +135,12 @@ def test_equal_settings_have_equal_names_and_others_do_not() -> None:
     ("given", "said"),
     [
         ({"trials": -1}, "trials: .*greater than or equal to 1.*got -1"),
+        ({"seconds": 0.0}, r"^--budget \(seconds\): .*greater than 0, got 0.0$"),
+        ({"at_most": {"latency": 5.0}}, r"^--max \(at_most\): .*did you mean 'latency_ms'\?\)"),
+        ({"at_least": {"params": "a"}}, r"^--min \(at_least\), params: .*got 'a'$"),
+        ({"final_epochs": 0}, r"^--final-epochs \(final_epochs\): "),
+        ({"objectives": ("val_acuracy",)}, r"^--objective .*did you mean 'val_accuracy'\?"),
+        ({"supernet_of": 3, "recipe": "x"}, "^supernet_of: "),
         ({"objectives": ("params", "params")}, "none twice"),
         ({"at_most": {"size": 1}}, r"unknown metrics \['size'\]; there are activation_bytes"),
         ({"colour": "red"}, "colour"),
@@ -195,6 +202,19 @@ def test_few_trials_make_few_finalists(tmp_path: Path) -> None:
     for trials, finalists in ((3, 1), (8, 1), (16, 2), (100, 3)):
         asked = settings_of(data="digits", trials=trials)
         assert finals(tmp_path / str(trials), asked, None).finalists == finalists
+
+
+@pytest.mark.parametrize(
+    ("candidates", "rivals", "epochs", "said"),
+    [
+        (1, 0, 1, "training 1 finalist for 1 epoch"),
+        (3, 0, 20, "training 3 finalists for 20 epochs"),
+        (2, 2, 20, "training 2 finalists of each search for 20 epochs"),
+        (3, 1, 20, "training 3 finalists and 1 of random search for 20 epochs"),
+    ],
+)
+def test_the_final_training_in_words(candidates: int, rivals: int, epochs: int, said: str) -> None:
+    assert in_words(candidates, rivals, epochs) == said
 
 
 def test_populations_leave_room_to_evolve() -> None:

@@ -3,6 +3,7 @@
 from io import StringIO
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from parti import Architecture, Budget, Measurement, Objective, Proposal, State, Study, Trial
@@ -69,15 +70,60 @@ def test_lines_come_at_a_new_best_and_not_too_often() -> None:
     assert "0.95 (trial 6)" in said[-1]
 
 
-def test_a_better_baseline_is_not_passed_over_in_silence(capsys) -> None:
-    entry = {
-        "name": "winner", "kind": "search", "test_accuracy": 0.7, "test_std": None,
-        "val_accuracy": 0.71, "params": 1, "macs": 1, "latency_ms": 1.0,
-        "latency_conditions": "", "metrics": {"n": 10},
-    }  # fmt: skip
-    cost = {"trials": 1, "failed": 0, "rejected": 0, "search_seconds": 1.0, "total_seconds": 2.0}
-    for val_accuracy, said in ((0.70, False), (0.72, True)):
-        rival = {**entry, "name": "random search", "val_accuracy": val_accuracy}
-        result = {"study": "s", "best": entry, "baselines": [rival], "files": {}}
-        show_found(Found({**result, "cost": {**cost, "hardware": "x"}}, Path(), MemoryStore()))
-        assert ("found a network of better" in capsys.readouterr().out) is said
+@pytest.fixture
+def said_of(capsys):
+    """What is printed of a result with a winner and a baseline that is like it but for changes."""
+
+    def said(changed: dict[str, object], **result: object) -> str:
+        entry = {
+            "name": "winner", "kind": "search", "test_accuracy": 0.7, "test_std": None,
+            "val_accuracy": 0.71, "params": 681_000, "macs": 1, "latency_ms": 1.0,
+            "latency_conditions": "", "metrics": {"n": 10}, "fingerprint": "a",
+        }  # fmt: skip
+        cost = {"trials": 1, "failed": 0, "rejected": 0, "search_seconds": 1.0}
+        given = {
+            "study": "s", "best": entry, "baselines": [{**entry, "fingerprint": "b", **changed}],
+            "files": {}, "objectives": [{"metric": "val_accuracy", "goal": "max"}],
+            "constraints": [], "cost": {**cost, "total_seconds": 2.0, "hardware": "x"}, **result,
+        }  # fmt: skip
+        show_found(Found(given, Path(), MemoryStore()))
+        return " ".join(capsys.readouterr().out.split())
+
+    return said
+
+
+@pytest.mark.parametrize(("val_accuracy", "said"), [(0.70, False), (0.72, True)])
+def test_a_better_baseline_is_not_passed_over_in_silence(said_of, val_accuracy, said) -> None:
+    rival = {"name": "random search", "val_accuracy": val_accuracy}
+    assert ("found a network of better" in said_of(rival)) is said
+    fixed = {"name": "resnet20", "kind": "fixed", "val_accuracy": val_accuracy, "params": 272_474}
+    shown = said_of(fixed)
+    assert ("resnet20 has a better validation accuracy than what was found" in shown) is said
+    assert ("272,474 parameters against 681,000" in shown) is said
+
+
+def test_a_fixed_network_need_not_keep_to_limits(said_of) -> None:
+    fixed = {"name": "resnet20", "kind": "fixed", "val_accuracy": 0.9}
+    assert "limits" not in said_of(fixed)
+    assert "need not keep to your limits" in said_of(fixed, constraints=["params ≤ 9"])
+
+
+def test_a_baseline_is_not_better_by_what_was_not_asked_for(said_of) -> None:
+    smallest = [{"metric": "params", "goal": "min"}]
+    for kind in ("search", "fixed"):
+        assert "better" not in said_of({"kind": kind, "val_accuracy": 0.9}, objectives=smallest)
+
+
+def test_random_search_that_found_the_very_network_is_no_rival(said_of) -> None:
+    same = {"name": "random search", "fingerprint": "a"}
+    assert "random search found the same network" in said_of(same)
+    assert "found the same network" not in said_of({**same, "fingerprint": "b"})
+
+
+def test_the_time_in_all_has_the_end_in_it(said_of) -> None:
+    cost = {"trials": 1, "failed": 0, "rejected": 0, "search_seconds": 20.0, "hardware": "x"}
+    ended = {**cost, "total_seconds": 76.0, "concluding_seconds": 40.0}
+    words = "76 s with baselines, final training and 40 s of testing and export, on x"
+    assert words in said_of({}, cost=ended)
+    before = {**cost, "total_seconds": 36.0}  # of a parti that did not count it
+    assert "36 s with baselines and final training, on x" in said_of({}, cost=before)

@@ -66,9 +66,10 @@ def compare(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Compare strategies on tabular benchmarks: who finds the best architecture soonest.
+    """Compare strategies on tabular benchmarks.
 
-    With --out, the same command goes on where it was stopped, and a new strategy adds its runs.
+    Who finds the best architecture soonest? With --out, the same command goes on where it was
+    stopped, and a new strategy adds its runs.
     """
     from parti.comparing.run import Settings as Conditions
 

@@ -28,7 +28,10 @@ def compare_studies(
     html: Annotated[Path | None, typer.Option(help="Write a page to this file.")] = None,
     json_: Json = False,
 ) -> None:
-    """Set finished studies side by side: settings, winners, whether they really differ, and how."""
+    """Set finished studies side by side.
+
+    Settings, winners, whether these really differ, and how.
+    """
     from parti.finding.side_by_side import side_by_side
     from parti.reports.side_by_side import write_side_by_side
     from parti.stores import open_store

@@ -46,9 +46,10 @@ def compress(
     store: StoreUrl = DEFAULT_STORE,
     json_: Json = False,
 ) -> None:
-    """Make the winner of a finished STUDY smaller and faster; a step that does not pay is undone.
+    """Make the winner of a STUDY smaller and faster.
 
-    Opens the test split once more. The same command goes on where it was stopped.
+    The study must be finished. A step that does not pay is undone. Opens the test split once more.
+    The same command goes on where it was stopped.
     """
     from parti.finding.settings import parse_duration
 

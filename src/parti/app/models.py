@@ -1,10 +1,7 @@
-"""The commands that use a model: `export` takes it elsewhere, `predict` does as its owner will."""
+"""The commands that use a model: `export` takes it elsewhere, `predict` does as its predict.py."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +9,7 @@ import typer
 
 from parti.app.options import Json, StoreUrl, StudyName
 from parti.app.running import DEFAULT_STORE, errors_explained, finished_study
+from parti.core.errors import InvalidData
 
 __all__ = ["register"]
 
@@ -36,7 +34,10 @@ def export(
     ] = None,
     store: StoreUrl = DEFAULT_STORE,
 ) -> None:
-    """Copy the trained model of a finished study, with its card and a standalone predict.py."""
+    """Copy the model of a study, perhaps in other formats.
+
+    The study must be finished. With the model come its card and a standalone predict.py.
+    """
     from parti.deploy.again import export_again
 
     with errors_explained(False):
@@ -47,18 +48,22 @@ def export(
 
 def predict(
     study: StudyName,
-    images: Annotated[list[Path], typer.Argument(help="Images, or .npy arrays.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Images, folders of images, or .npy arrays.")
+    ],
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each.")] = 1,
     store: StoreUrl = DEFAULT_STORE,
     json_: Json = False,
 ) -> None:
-    """Classify images with the exported model of a finished study."""
+    """Classify images with the model of a finished study."""
+    from parti.deploy.predict_template import Model, PredictError, show
+
     with errors_explained(json_):
         found = finished_study(study, store)
-        raise typer.Exit(_predict(found.folder / "model", images, top, json_))
-
-
-def _predict(model: Path, images: Sequence[Path], top: int, json_: bool) -> int:
-    """Run the model's own predict.py and return its exit code."""
-    command = [sys.executable, str(model / "predict.py"), *map(str, images), "--top", str(top)]
-    return subprocess.run([*command, *(["--json"] if json_ else [])], check=False).returncode  # noqa: S603
+        try:
+            model = Model(found.folder / "model")
+            changed = show(model, list(map(str, images)), top, json_)
+        except PredictError as error:
+            raise InvalidData(str(error)) from error
+        if changed:
+            typer.echo(f"parti: as in training, {'; '.join(changed)}", err=True)

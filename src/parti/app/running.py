@@ -20,6 +20,7 @@ from parti.core.errors import (
     SpaceError,
     StoreError,
 )
+from parti.core.plugins import did_you_mean
 
 if TYPE_CHECKING:
     from parti.core.protocols import Store
@@ -33,6 +34,7 @@ __all__ = [
     "errors_explained",
     "finished_study",
     "limits",
+    "names_of_studies",
     "open_kept",
     "print_json",
     "run_search",
@@ -73,17 +75,23 @@ def run_search(
         with terminal_watcher(name) as watcher:
             found = run(settings, Given(settings.data), study, store, workers, watcher, command)
     except KeyboardInterrupt:
-        where = "" if store == DEFAULT_STORE else f" --store {shlex.quote(store)}"
-        typer.echo(
-            f"Stopped. Nothing is lost; go on with: parti resume {shlex.quote(name)}{where}",
-            err=True,
-        )
+        typer.echo(_how_to_go_on(name, store), err=True)
         raise typer.Exit(INTERRUPTED) from None
     if json_:
         print_json(found.summary())
     else:
         show_found(found)
     return found
+
+
+def _how_to_go_on(study: str, url: str) -> str:
+    """What to say of a search that was stopped: it may not have begun to keep anything."""
+    try:
+        open_kept(url, study)
+    except StoreError:
+        return "Stopped before the search began; run the same command again."
+    where = "" if url == DEFAULT_STORE else f" --store {shlex.quote(url)}"
+    return f"Stopped. Nothing is lost; go on with: parti resume {shlex.quote(study)}{where}"
 
 
 @contextmanager
@@ -117,9 +125,23 @@ def open_kept(url: str, study: str | None) -> Store:
             "searched, or name the store with --store"
         )
     store = open_store(url)
-    if study is not None:
-        store.study(study)
+    if study is not None and study not in (names := names_of_studies(store)):
+        whole = study.partition("/")[0]
+        what = (
+            f"; it is a part of study {whole!r}" if whole in names else did_you_mean(study, names)
+        )
+        known = ", ".join(names) or "none"
+        raise StoreError(f"no study {study!r} in {url}{what}; there are: {known}")
     return store
+
+
+def names_of_studies(store: Store) -> list[str]:
+    """The studies that somebody asked for, without the parts of which they are made up.
+
+    Args:
+        store: any.
+    """
+    return [name for name in store.studies() if "/" not in name]
 
 
 def finished_study(study: str, store: str) -> Found:

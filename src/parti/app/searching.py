@@ -50,7 +50,7 @@ def search(
         ),
     ],
     budget: Annotated[
-        str | None, typer.Option(help="Time for everything: 90s, 40m, 2h. Default 10m.")
+        str | None, typer.Option(help="Time for everything: 90s, 40m, 1h30m. Default 10m.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of networks to try.")] = None,
     max_: AtMost = None,
@@ -62,7 +62,9 @@ def search(
     space: Annotated[
         str, typer.Option(help=f"auto, {', '.join(SPACES)}, or FILE.py:NAME.")
     ] = "auto",
-    strategy: Annotated[str, typer.Option(help=f"{NAMED}, or package.module:Name.")] = "auto",
+    strategy: Annotated[
+        str, typer.Option(help=f"{NAMED}, FILE.py:NAME, or package.module:Name.")
+    ] = "auto",
     recipe: Annotated[
         str | None,
         typer.Option(help="Train a supernet first, by a recipe: parti recipes lists them."),
@@ -129,7 +131,7 @@ def search(
     seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
     json_: Json = False,
 ) -> None:
-    """Search a network for DATA, train it, test it once, export it and report.
+    """Search a network for DATA, train, test and export it.
 
     The same command goes on where it was stopped, and shows a finished result at once.
     """
@@ -181,7 +183,9 @@ def specialize(
     min_: AtLeast = None,
     budget: Annotated[str | None, typer.Option(help="Time for everything. Default 5m.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of networks to try.")] = None,
-    strategy: Annotated[str, typer.Option(help="As in search. Default evolution.")] = "auto",
+    strategy: Annotated[
+        str, typer.Option(help="As in search; auto is that of the recipe's paper.")
+    ] = "auto",
     tune_epochs: Annotated[
         int | None, typer.Option(help="Epochs for which the best networks are tuned.")
     ] = None,
@@ -193,7 +197,10 @@ def specialize(
     store: StoreUrl = DEFAULT_STORE,
     json_: Json = False,
 ) -> None:
-    """Take another network, for other limits, from the supernet of a finished STUDY, in minutes."""
+    """Take another network from the supernet of a STUDY.
+
+    For other limits, in minutes, as the supernet is trained. The study must be finished.
+    """
     from parti.finding.settings import parse_duration
     from parti.finding.specialize import specialized_settings
 

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from parti.app.options import StoreUrl
-from parti.app.running import DEFAULT_STORE, errors_explained, finished_study, print_json
+from parti.app.running import (
+    DEFAULT_STORE,
+    errors_explained,
+    finished_study,
+    open_kept,
+    print_json,
+)
+from parti.core.errors import InvalidSettings, StoreError
 
 __all__ = ["register", "serve_folder"]
 
@@ -121,6 +128,26 @@ def serve_folder(folder: Path, *, json_: bool, **asked: Any) -> None:
 
 def _folder(named: str, store: str) -> Path:
     """The exported folder that is named, or that of the study."""
-    if (Path(named) / "model.json").is_file():
-        return Path(named)
-    return finished_study(named, store).folder / "model"
+    folder = Path(named)
+    if (folder / "model.json").is_file():
+        return folder
+    try:
+        return finished_study(named, store).folder / "model"
+    except StoreError as error:
+        if not folder.is_dir() or _is_study(named, store):
+            raise
+        instead = "a folder that `parti export` has written"
+        if (folder / "model" / "model.json").is_file():
+            instead = f"{folder / 'model'}, or the study by its name, {folder.resolve().name}"
+        raise InvalidSettings(
+            f"folder {named} holds no model (no model.json with a model.onnx), and no study has "
+            f"this name; name {instead}"
+        ) from error
+
+
+def _is_study(named: str, store: str) -> bool:
+    try:
+        open_kept(store, named)
+    except StoreError:
+        return False
+    return True

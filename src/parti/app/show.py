@@ -51,19 +51,52 @@ def show_found(found: Found) -> None:
         f"latency: {found.best['latency_conditions']}\n"
         f"{_supernet(result)}"
         f"{cost['trials']} trials ({cost['failed']} failed, {cost['rejected']} rejected) in "
-        f"{cost['search_seconds']:.0f} s, {cost['total_seconds']:.0f} s with baselines and final "
-        f"training, on {cost['hardware']}",
+        f"{cost['search_seconds']:.0f} s, {_in_all(cost)}, on {cost['hardware']}",
         soft_wrap=True,
     )
     for baseline in found.baselines:
-        if baseline["kind"] == "search" and baseline["val_accuracy"] > found.best["val_accuracy"]:
-            console.print(
-                f"{baseline['name']} found a network of better validation accuracy: with so short "
-                "a search chance decides; give it a larger --budget",
-                soft_wrap=True,
-            )
+        if said := _remark(baseline, found.best, result):
+            console.print(said, soft_wrap=True)
     for name, file in result["files"].items():
         console.print(f"{name:>8}  {file}", soft_wrap=True)
+
+
+def _in_all(cost: Mapping[str, Any]) -> str:
+    """How long everything took, as far as it was counted then."""
+    last = ", final training"
+    if "concluding_seconds" in cost:
+        last += f" and {cost['concluding_seconds']:.0f} s of testing and export"
+    else:
+        last = " and final training"
+    return f"{cost['total_seconds']:.0f} s with baselines{last}"
+
+
+def _remark(
+    baseline: Mapping[str, Any], best: Mapping[str, Any], result: Mapping[str, Any]
+) -> str | None:
+    """What to say of a baseline that is no worse than the winner; None where it is."""
+    name = baseline["name"]
+    if baseline["kind"] == "search" and baseline["fingerprint"] == best["fingerprint"]:
+        return (
+            f"{name} found the same network, so that nothing tells the two apart: they begin with "
+            "the same random networks, and so short a search gets no further; give it a larger "
+            "--budget"
+        )
+    if [objective["metric"] for objective in result["objectives"]] != ["val_accuracy"]:
+        return None
+    if baseline["val_accuracy"] <= best["val_accuracy"]:
+        return None
+    if baseline["kind"] == "search":
+        return (
+            f"{name} found a network of better validation accuracy: with so short a search chance "
+            "decides; give it a larger --budget"
+        )
+    free = ", which need not keep to your limits," if result["constraints"] else ""
+    return (
+        f"{name}{free} has a better validation accuracy than what was found, with "
+        f"{baseline['params']:,} parameters against {best['params']:,}: give the search a larger "
+        f"--budget, or take {name}"
+    )
 
 
 def _supernet(result: Mapping[str, Any]) -> str:

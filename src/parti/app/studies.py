@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 from parti.app.options import Json, StoreUrl, StudyName
-from parti.app.running import DEFAULT_STORE, errors_explained, open_kept, print_json
+from parti.app.running import (
+    DEFAULT_STORE,
+    errors_explained,
+    names_of_studies,
+    open_kept,
+    print_json,
+)
 
 __all__ = ["register"]
 
@@ -23,12 +29,12 @@ def status(
     store: StoreUrl = DEFAULT_STORE,
     json_: Json = False,
 ) -> None:
-    """Show how far a study is; without a name, list all studies."""
+    """Show how far a study is, or list all studies."""
     from parti.app.show import status_of, table_of_studies
 
     with errors_explained(json_):
         opened = open_kept(store, study)
-        names = [study] if study else [n for n in opened.studies() if "/" not in n]
+        names = [study] if study else names_of_studies(opened)
         rows = [status_of(opened, name, store) for name in names]
         if json_:
             print_json({"studies": rows} if study is None else rows[0])
@@ -41,7 +47,10 @@ def report(
     store: StoreUrl = DEFAULT_STORE,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write the report page of a study, finished or not, and print where it is."""
+    """Write the report of a study, and print where it is.
+
+    The study need not be finished.
+    """
     from parti.app.show import partial_result
     from parti.finding import finished
     from parti.finding.compressing import with_compression

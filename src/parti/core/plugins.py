@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ from typing import Any
 
 from parti.core.errors import InvalidSettings
 
-__all__ = ["load", "locate"]
+__all__ = ["did_you_mean", "load", "locate"]
 
 
 def load(kind: str, name: str, built_in: Mapping[str, str]) -> Any:
@@ -30,7 +31,10 @@ def load(kind: str, name: str, built_in: Mapping[str, str]) -> Any:
     found = getattr(module, attribute, None)
     if found is None:
         names = ", ".join(n for n in vars(module) if not n.startswith("_"))
-        raise InvalidSettings(f"{kind}: {module.__name__} has no {attribute!r}; it has {names}")
+        hint = did_you_mean(attribute, vars(module))
+        raise InvalidSettings(
+            f"{kind}: {module.__name__} has no {attribute!r}{hint}; it has {names}"
+        )
     return found
 
 
@@ -50,15 +54,33 @@ def locate(kind: str, name: str, built_in: Mapping[str, str]) -> tuple[ModuleTyp
     """
     target = built_in.get(name) or _registered(kind).get(name, name)
     place, _, attribute = target.rpartition(":")
-    if not place or not attribute:
-        known = ", ".join({**built_in, **_registered(kind)})
+    if target.endswith(".py"):
         raise InvalidSettings(
-            f"no {kind} {name!r}; choose one of {known}, or name your own as "
-            "'package.module:name' or 'path/to/file.py:name'"
+            f"{kind} {name!r} is a file; say which {kind} in it you mean, as '{name}:name'"
+        )
+    if not place or not attribute:
+        known = {**built_in, **_registered(kind)}
+        raise InvalidSettings(
+            f"no {kind} {name!r}{did_you_mean(name, known)}; choose one of {', '.join(known)}, or "
+            "name your own as 'package.module:name' or 'path/to/file.py:name'"
         )
     if place.endswith(".py"):
         return _import_file(Path(place)), attribute
     return _import(place, place), attribute
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Words for a message about a name that is none of those known.
+
+    Args:
+        name: what was got.
+        known: what there is.
+
+    Returns:
+        " (did you mean 'mobile'?)", or "" where nothing is close.
+    """
+    close = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _registered(kind: str) -> dict[str, str]:

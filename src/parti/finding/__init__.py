@@ -17,6 +17,7 @@ from parti.finding.found import Found
 from parti.finding.given import Given
 from parti.finding.settings import Settings, settings_of
 from parti.finding.specialize import check_supernet, specialized_settings
+from parti.finding.unchanged import check_unchanged, digest_of, keep_digest
 from parti.finding.watch import Silent, Watcher
 from parti.stores import open_store
 
@@ -131,6 +132,7 @@ def run(
 
     Raises:
         InvalidSettings: there is a study of that name that asked something else.
+        InvalidData: it is finished, and its data has changed since.
     """
     name = study or settings.name
     if "/" in name or name in (".", ".."):
@@ -143,6 +145,7 @@ def run(
     if name in store.studies():
         _same(settings, store.study(name), known is not None)
     if known is not None:
+        check_unchanged(known, settings, given.data)
         return known
     if settings.supernet_of is not None:
         check_supernet(settings, store, store_url)
@@ -158,6 +161,7 @@ def _run(desk: Desk, command: str) -> Found:
     from parti.finding.tuning import run_specialized
     from parti.reports import write_report
 
+    digest = digest_of(desk.given.data)
     if desk.shared is not None and not desk.shared.plan_file.exists():
         desk.watcher.say("rehearsing some steps of the supernet, to plan its training ...")
     desk.watcher.understood(_understood(desk))
@@ -168,6 +172,7 @@ def _run(desk: Desk, command: str) -> Found:
     searched = run_stages(desk) if desk.settings.supernet_of is None else run_specialized(desk)
     result = conclude(desk, searched, str(began["command"]), str(began["started"]))
     write_report(desk.folder / "report.html", result, searched.study, searched.trials)
+    keep_digest(desk.folder, digest)
     desk.keep("result.json", result)
     return Found(result, desk.folder, desk.store, desk.given.space)
 

@@ -20,7 +20,7 @@ from parti.finding.settings import Settings
 if TYPE_CHECKING:
     from parti.finding.desk import Desk
 
-__all__ = ["Took", "enough", "rival_seconds", "seconds_left", "took"]
+__all__ = ["Took", "enough", "planning_seconds", "rival_seconds", "seconds_left", "took"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,20 @@ def seconds_left(desk: Desk, *later: str) -> float | None:
     total = desk.settings.seconds
     if total is None:
         return None
+    spent = desk.spent("", *(part for part in desk.parts("") if part not in later))
+    return total - planning_seconds(desk) - spent
+
+
+def planning_seconds(desk: Desk) -> float:
+    """How many seconds it took to plan the search, and the supernet if it trained one itself.
+
+    Args:
+        desk: what the search works with.
+    """
     planning = desk.plan.seconds
     if desk.shared is not None and desk.settings.supernet_of is None:
         planning += desk.shared.plan.seconds
-    return (
-        total - planning - desk.spent("", *(part for part in desk.parts("") if part not in later))
-    )
+    return planning
 
 
 def rival_seconds(settings: Settings, cost: float, left: float | None) -> float:

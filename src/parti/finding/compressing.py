@@ -51,7 +51,7 @@ def compress_study(
     """Compress the winner of a finished study, and test what comes out once.
 
     The same call goes on where it was stopped, and gives a finished result at once. Each other
-    one opens the test split once more, which its result counts.
+    one opens the test split once more, which its result and that of the study count.
 
     Args:
         study: its name.
@@ -107,8 +107,10 @@ def compress_study(
         watch("opening the test split once ...")
         openings = 1 + count_openings(opened, study, folder.parent)
         written = _written(desk, found, compressed, asked, place, openings)
+    result = {**found.to_dict(), "test_openings": openings}
+    write_json(folder / "result.json", result)  # first: what was opened counts, whatever comes next
     write_json(folder / COMPRESSION_JSON, written)
-    _report(folder, found, study, opened)
+    _report(folder, result, study, opened)
     return written
 
 
@@ -265,10 +267,10 @@ def _described(step: Step) -> dict[str, Any]:
     }
 
 
-def _report(folder: Path, found: Found, study: str, store: Any) -> None:
+def _report(folder: Path, result: Mapping[str, Any], study: str, store: Any) -> None:
     """Write the report page again, with the compression in it."""
     from parti.reports import write_report
 
     trials, _ = store.trials(study)
-    result = with_compression(found.to_dict(), folder)
-    write_report(folder / "report.html", result, store.study(study), trials)
+    whole = with_compression(result, folder)
+    write_report(folder / "report.html", whole, store.study(study), trials)

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import statistics
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from parti.deploy.export import export
 from parti.deploy.model import DeployedModel
 from parti.evaluators.complexity import complexity
 from parti.evaluators.trained import load_trained, predict
+from parti.finding.clock import planning_seconds
 from parti.finding.described import described_supernet, written
 from parti.finding.desk import Desk
 from parti.finding.devices import latency_of
@@ -57,6 +59,7 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
     Returns:
         The result, as JSON values; `docs/result.md` lists what is in it.
     """
+    began = time.monotonic()
     desk.watcher.stage("testing once, exporting, reporting")
     if desk.source is not None and desk.continues_data:
         searched.openings += count_openings(desk.store, desk.source.study.name, desk.folder.parent)
@@ -64,15 +67,15 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
     winner = _described(desk, searched.winner, test)
     winner["trial"] = searched.finalists[0][0].number
     baselines = [_described(desk, contender, test) for contender in searched.baselines]
+    desk.watcher.say("  exporting the winner, and checking each file against it ...")
     files = _export(desk, searched, winner, test)
+    desk.watcher.say("  looking at the winner further ...")
     winner.update(examined(desk, searched, winner, test))
-    costs = _cost(desk, searched)
     result = {
         "study": desk.name,
         "command": command,
         "status": "done",
         "started": started,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": _data(desk),
         "space": {**described_space(desk), "arguments": {**desk.shape, **desk.sizes}},
         "strategy": {"name": strategy_name(desk), "arguments": _plain(strategy_arguments(desk))},
@@ -87,7 +90,6 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
         "best": winner,
         "finalists": [_finalist(found, trained) for found, trained in searched.finalists],
         "baselines": baselines,
-        "cost": costs,
         "search_latency": None if desk.latency is None else desk.latency.conditions,
         "files": files,
         "versions": {
@@ -96,7 +98,10 @@ def conclude(desk: Desk, searched: Searched, command: str, started: str) -> dict
             "python": platform.python_version(),
         },
     }
-    return {**result, "explanation": explained(desk, searched, result)}
+    result["explanation"] = explained(desk, searched, result)
+    result["cost"] = _cost(desk, searched, time.monotonic() - began)
+    result["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return result
 
 
 def _described(desk: Desk, contender: Contender, test: TestData) -> dict[str, Any]:
@@ -300,21 +305,27 @@ def _curve(label: str, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _cost(desk: Desk, searched: Searched) -> dict[str, Any]:
+def _cost(desk: Desk, searched: Searched, concluding: float) -> dict[str, Any]:
+    """What it took, all that `--budget` counts: stages over all restarts, the end the last time."""
     trials = searched.trials
     finals = desk.spent(*desk.parts("final-"))
     search_seconds, random_seconds = desk.spent(""), desk.spent("random")
     supernet_seconds = desk.spent("supernet", "agreement")
+    planning = planning_seconds(desk)
     states = [trial.state for trial in trials]
     return {
         "trials": len(trials) - states.count(State.REJECTED),
         "failed": states.count(State.FAILED),
         "rejected": states.count(State.REJECTED),
+        **({"planning_seconds": planning} if planning else {}),
         **({"supernet_seconds": supernet_seconds} if supernet_seconds else {}),
         "search_seconds": search_seconds,
         "baseline_seconds": random_seconds,
         "final_seconds": finals,
-        "total_seconds": supernet_seconds + search_seconds + random_seconds + finals,
+        "concluding_seconds": concluding,
+        "total_seconds": sum(
+            (planning, supernet_seconds, search_seconds, random_seconds, finals, concluding)
+        ),
         "hardware": hardware(desk.workers),
     }
 

@@ -1,7 +1,8 @@
-"""Which of several networks is the better one: by what was asked, then by validation accuracy."""
+"""Which of several networks is the better one: by what was asked, by accuracy, then by size."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from parti.core.study import Study, pareto_front
@@ -9,12 +10,15 @@ from parti.core.trial import Trial
 
 __all__ = ["best_first", "loss_when_trained"]
 
+COSTS = ("params", "macs", "latency_ms")
+"""What decides between networks that are equally good, as far as it was measured."""
+
 
 def best_first(study: Study, trials: Iterable[Trial]) -> list[Trial]:
     """Return feasible trials, best first, none of an architecture twice.
 
-    The objective decides, and between equals validation accuracy; of several objectives the front
-    comes first, and validation accuracy decides in it.
+    The objective decides, and between equals validation accuracy, then `COSTS`, then who came
+    first; of several objectives the front comes first, and validation accuracy decides in it.
 
     Args:
         study: what was asked.
@@ -29,7 +33,8 @@ def best_first(study: Study, trials: Iterable[Trial]) -> list[Trial]:
 def loss_when_trained(study: Study, trial: Trial) -> tuple[float, ...]:
     """Return by what finalists are ranked once they are trained in full: lower is better.
 
-    Training changes validation metrics, so that limits on those come first.
+    Training changes validation metrics, so that limits on those come first; between equals the
+    smaller network is better.
 
     Args:
         study: what was asked of the search.
@@ -40,6 +45,7 @@ def loss_when_trained(study: Study, trial: Trial) -> tuple[float, ...]:
     return (float(broken), *_losses(study, trial))
 
 
-def _losses(study: Study, trial: Trial) -> tuple[float, float]:
+def _losses(study: Study, trial: Trial) -> tuple[float, ...]:
     only = study.objectives[0].loss(trial) if len(study.objectives) == 1 else 0.0
-    return only, -trial.metric("val_accuracy")
+    costs = (trial.metrics.get(cost, math.inf) for cost in COSTS)
+    return only, -trial.metric("val_accuracy"), *costs

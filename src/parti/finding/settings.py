@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from parti.core.errors import InvalidSettings
+from parti.core.plugins import did_you_mean
 from parti.core.study import Constraint, Objective
 from parti.evaluators.devices import parse_device
 
@@ -40,6 +42,17 @@ LATENCIES = frozenset({"latency_ms", "latency_p95_ms"})
 
 DEFAULT_SECONDS = 600.0
 """The budget when none is given."""
+
+OPTIONS = {
+    "seconds": "--budget",
+    "objectives": "--objective",
+    "at_most": "--max",
+    "at_least": "--min",
+    "devices": "--device",
+}
+"""Options of `parti search` that are not called like their fields."""
+FROM_PYTHON = frozenset({"data", "supernet_of"})
+"""Fields that are no option."""
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -88,7 +101,7 @@ class Settings(BaseModel):
     def _known_objectives(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         _check_metrics(metrics)
         if not metrics or len(set(metrics)) < len(metrics):
-            raise ValueError("at least one objective, and none twice")
+            raise ValueError(f"at least one objective, and none twice, got {list(metrics)}")
         return metrics
 
     @field_validator("at_most", "at_least")
@@ -194,24 +207,33 @@ def settings_of(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, problem['loc']))}: {said}, got {problem['input']!r}"
-            if problem["loc"]
-            else said  # of several settings together: what was got is all of them
-            for problem in error.errors()
-            for said in [problem["msg"].removeprefix("Value error, ")]
-        ]
-        raise InvalidSettings("; ".join(lines)) from None
+        raise InvalidSettings("; ".join(map(_explained, error.errors()))) from None
+
+
+def _explained(problem: Mapping[str, Any]) -> str:
+    """What is wrong, with the option and the field that it is wrong with."""
+    said = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return str(said)  # of several settings together
+    field, *inner = map(str, problem["loc"])
+    option = OPTIONS.get(field, f"--{field.replace('_', '-')}")
+    if field not in Settings.model_fields or field in FROM_PYTHON:
+        named = field
+    else:
+        named = option if option == f"--{field}" else f"{option} ({field})"
+    where = ", ".join([named, *inner])
+    got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    return f"{where}: {said}{got}"
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of "90s", "40m", "2h", "1h30m" or a plain number of seconds.
+    """Seconds of "90s", "40m", "2h" or "1h30m"; a number needs its unit, "3" could be any.
 
     Raises:
         InvalidSettings: it is none of these.
     """
     match = re.fullmatch(
-        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()
+        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?", text.strip()
     )
     if not match or not any(match.groups()):
         raise InvalidSettings(f"duration {text!r}; write 90s, 40m, 2h or 1h30m")
@@ -235,7 +257,9 @@ def parse_number(text: str) -> float:
 
 def _check_metrics(metrics: Any) -> None:
     if unknown := [metric for metric in metrics if _measured(metric) not in METRICS]:
-        raise ValueError(f"unknown metrics {unknown}; there are {', '.join(sorted(METRICS))}")
+        hints = "".join(dict.fromkeys(did_you_mean(metric, METRICS) for metric in unknown))
+        there = ", ".join(sorted(METRICS))
+        raise ValueError(f"unknown metrics {unknown}{hints}; there are {there}")
 
 
 def _goal(metric: str) -> Literal["min", "max"]:

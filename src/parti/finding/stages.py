@@ -35,7 +35,7 @@ from parti.finding.strategy import make_strategy, strategy_name
 from parti.finding.supernet_stages import measure_agreement, train_supernet
 from parti.strategies.random_search import RandomSearch
 
-__all__ = ["Contender", "Searched", "epoch_seconds", "run_stages", "search_stage"]
+__all__ = ["Contender", "Searched", "epoch_seconds", "in_words", "run_stages", "search_stage"]
 
 
 @dataclass
@@ -71,11 +71,9 @@ def run_stages(desk: Desk) -> Searched:
     random_trials = _random_search(desk, _trained_count(trials))
     agreement = measure_agreement(desk, desk.shared, random_trials) if desk.shared else []
     finals = _plan_finals(desk, study, trials, random_trials)
-    desk.watcher.stage(
-        f"training {finals.finalists} finalists of each search for {finals.epochs} epochs"
-    )
     candidates = best_first(study, trials)[: finals.finalists]
     rivals = best_first(study, random_trials)[: finals.finalists]
+    desk.watcher.stage(in_words(len(candidates), len(rivals), finals.epochs))
     fixed = [_only_member(desk.fixed)] if desk.settings.baselines else []
     trained = train_finalists(desk, candidates, rivals, fixed, finals)
     ranked = _ranked(study, trained, candidates)
@@ -211,6 +209,21 @@ def _ranked(study: Study, trained: Trained, searched: Sequence[Trial]) -> list[T
     tried = [t for t in searched if t.architecture in trained]
     found = [t for t in tried if trained[t.architecture][0].state is State.DONE]
     return sorted(found, key=lambda t: loss_when_trained(study, trained[t.architecture][0]))
+
+
+def in_words(candidates: int, rivals: int, epochs: int) -> str:
+    """Say what the final training will do.
+
+    Args:
+        candidates: finalists of the search.
+        rivals: of random search.
+        epochs: of each.
+    """
+    finalists = f"{candidates} finalist{'s' if candidates > 1 else ''}"
+    if rivals:
+        more = "" if rivals == candidates else f" and {rivals} of random search"
+        finalists += more or " of each search"
+    return f"training {finalists} for {epochs} epoch{'s' if epochs > 1 else ''}"
 
 
 def _trained_count(trials: Iterable[Trial]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from parti.core.errors import InvalidData, InvalidSettings
+from parti.core.plugins import did_you_mean
 from parti.tasks.arrays import as_pixels, read_dataset, read_npy, read_npz, read_pair
 from parti.tasks.decoding import decode, resize
 from parti.tasks.folders import IMAGE_SUFFIXES, read_folder
@@ -25,6 +26,9 @@ ALLOWED = (
     "Python (images, labels), a torch Dataset or an ImageData"
 )
 SMALLEST, LARGEST = 4, 4096
+ARRAYS = ("images.npy", "x.npy", "X.npy")
+"""Images beside a file of labels, in a folder."""
+PARQUET = (".parquet", ".pq")
 
 
 def read_images(
@@ -58,7 +62,8 @@ def read_images(
 
     Raises:
         InvalidData: the source is of no known kind, or cannot be used as it is.
-        InvalidSettings: the image size is not a whole number from 4 to 4096.
+        InvalidSettings: the image size is not a whole number from 4 to 4096, or a column is named
+            where there are none.
     """
     if image_size is not None and not (
         isinstance(image_size, int) and SMALLEST <= image_size <= LARGEST
@@ -68,6 +73,16 @@ def read_images(
             f"to {LARGEST}, or None to follow the images"
         )
     folder = Path(cache).expanduser() if cache is not None else None
+    columns = {"image_column": image_column, "label_column": label_column}
+    if (named := {k: v for k, v in columns.items() if v is not None}) and not _is_table(source):
+        asked = " and ".join(
+            f"{name}={column!r} (--{name.replace('_', '-')})" for name, column in named.items()
+        )
+        what = source if isinstance(source, str | Path) else f"a {type(source).__name__}"
+        raise InvalidSettings(
+            f"{asked}: {what} has no columns, only Parquet files and Hugging Face data sets have; "
+            "leave it out"
+        )
     if isinstance(source, ImageData):
         return _resized(source, image_size, folder)
     found = _find(source, image_column, label_column)
@@ -110,6 +125,21 @@ def _resized(data: ImageData, size: int | None, cache: Path | None) -> ImageData
     return replace(data, images=resize(data.images, size, cache), notes=(*data.notes, note))
 
 
+def _is_table(source: object) -> bool:
+    """Whether a source has columns; what is not there is for its reader to tell."""
+    if isinstance(source, str) and source.startswith("hf:"):
+        return True
+    if not isinstance(source, str | Path):
+        return is_hub_dataset(source)
+    if source == "digits":
+        return False
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        return not path.exists() or path.suffix.lower() in PARQUET
+    arrays = any((path / name).is_file() for name in ARRAYS)
+    return is_saved_dataset(path) or (not arrays and any(path.rglob("*.parquet")))
+
+
 def _find(source: object, image_column: str | None, label_column: str | None) -> Found:
     """Choose the reader."""
     if isinstance(source, str) and source == "digits":
@@ -133,11 +163,13 @@ def _find(source: object, image_column: str | None, label_column: str | None) ->
 
 def _find_path(path: Path, image_column: str | None, label_column: str | None) -> Found:
     if not path.exists():
-        raise InvalidData(f"{path} does not exist; {ALLOWED}")
+        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, ["digits", *beside])
+        raise InvalidData(f"{path} does not exist{hint}; {ALLOWED}")
     if path.is_dir():
         if is_saved_dataset(path):
             return read_hub(path, image_column, label_column)
-        for name in ("images.npy", "x.npy", "X.npy"):
+        for name in ARRAYS:
             if (path / name).is_file():
                 return read_npy(path / name)
         if any(path.rglob("*.parquet")):
@@ -148,7 +180,7 @@ def _find_path(path: Path, image_column: str | None, label_column: str | None) -
         return read_npz(path)
     if suffix == ".npy":
         return read_npy(path)
-    if suffix in (".parquet", ".pq"):
+    if suffix in PARQUET:
         return read_parquet(path, image_column, label_column)
     if suffix in IMAGE_SUFFIXES:
         raise InvalidData(f"{path} is a single image; give the folder of the class folders")

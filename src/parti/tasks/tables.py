@@ -130,7 +130,7 @@ def pick_column(
     which = f"each of {list(candidates)} could be one" if candidates else "none fits"
     raise InvalidData(
         f"{origin}: which column holds the {role}s? Of {list(columns)}, {which}. Name it with "
-        f"{role}_column"
+        f"{role}_column (on the command line, --{role}-column)"
     )
 
 
