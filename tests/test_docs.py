@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.main import get_command
 
 import parti
 from parti.app.cli import app
+from parti.finding.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -59,6 +61,49 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    shown = re.findall(r"^\s+- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    there = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    assert sorted(shown) == sorted(there)
+
+
+def test_the_first_page_lists_every_how_to() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "docs/index.md").read_text()))
+    assert {f"how-to/{page.name}" for page in (ROOT / "docs/how-to").glob("*.md")} <= linked
+
+
+def test_every_extra_is_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs/how-to/install.md").read_text()
+    named = re.findall(r"^\| `(\w+)` \|", page.partition("## Extras")[2], re.MULTILINE)
+    assert set(project["optional-dependencies"]) <= set(named)
+
+
+def test_every_option_without_a_setting_of_its_name_is_in_the_table() -> None:
+    """`--final-epochs` is `final_epochs`; those that are called otherwise are told in the guide."""
+    guide = (ROOT / "docs/guide.md").read_text().partition("## From Python")[2]
+    named = set(re.findall(r"`--(?:no-)?([\w-]+)", guide))
+    search = get_command(app).get_command(None, "search")
+    options = {o.removeprefix("--") for p in search.params for o in p.opts if o.startswith("--")}
+    arguments = set(inspect.signature(parti.find).parameters) | set(Settings.model_fields)
+    otherwise = {o for o in options if o.replace("-", "_") not in arguments}
+    assert otherwise <= named
+    fields = set(re.findall(r"`(\w+)=", guide)) - {"budget"}
+    assert fields <= arguments
+
+
+def test_every_section_of_the_report_is_explained() -> None:
+    page = (ROOT / "docs/how-to/understand-a-result.md").read_text()
+    listed = page.partition("| section |")[2].partition("\n\n")[0]
+    found = re.findall(r"^\| (?!-)([^|]+) \|", listed, re.MULTILINE)
+    written = re.findall(
+        r'^        \("\w+", "([^"]+)", ',
+        (ROOT / "src/parti/reports/sections.py").read_text(),
+        re.MULTILINE,
+    )
+    assert [name.strip() for name in found] == written
 
 
 def modules() -> list[str]:
