@@ -79,6 +79,18 @@ def test_the_same_images_are_compared_answer_by_answer(tmp_path: Path) -> None:
     assert (kept.right == some).all()
 
 
+def test_few_images_cannot_tell(tmp_path: Path) -> None:
+    first, second = made(tmp_path, "a", 1.0), made(tmp_path, "b", 1.0)
+    for n, told in ((18, True), (270, False)):
+        for found, _ in (first, second):
+            answers(found.folder, np.ones(n, dtype=bool))
+        compared = side_by_side([first, second])
+        (text,) = sentences(compared)
+        assert "+0.00 to +0.00" not in text
+        assert ("18 images cannot tell" in text) is told
+        assert ("cannot tell" in text) is told
+
+
 def test_other_images_or_no_answers_are_said_to_be_so(tmp_path: Path) -> None:
     first, second = made(tmp_path, "a", 0.96), made(tmp_path, "b", 0.97)
     (found,) = side_by_side([first, second])["differences"]

@@ -273,6 +273,10 @@ def test_the_paired_test_counts_only_where_models_disagree() -> None:
     assert found.value == pytest.approx(10 / 910)
     same = paired_difference(first, first)
     assert (same.chance, same.real, same.value) == (1.0, False, 0.0)
+    # No image tells them apart: so few leave much open (Agresti and Min).
+    few = paired_difference(first[:18], first[:18])
+    assert (few.low, few.high) == pytest.approx((-1.959964 / 20, 1.959964 / 20))
+    assert same.high < few.high / 20
     # The same accuracies, independently: ten in 910 are not beyond chance.
     assert not independent_difference(900 / 910, 400, 1.0, 400).real
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,18 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parti.core.architecture import Architecture
-from parti.core.study import Objective, best, pareto_front
+from parti.core.study import Objective, Study, best, pareto_front
 from parti.core.trial import Measurement, Proposal, State, Trial
+from parti.explaining.evidence import Evidence
+from parti.explaining.rules_result import behind
 from parti.reports import formats
 from parti.reports.analysis import front_against, progress, summarize
 from parti.reports.blocks import MOST, Block, blocks
 from parti.reports.charts import Charts
 from parti.reports.diagram import graph, plan
 from parti.reports.facts import Rival
+from parti.reports.figures import change_axis, measure_axis, whole_axis
 from parti.reports.figures_model import balance_figure, confusion_figure, curve_figures
 from parti.reports.figures_search import pareto_figures, progress_figures
-from parti.reports.headline import verdict
 from parti.reports.markup import Html, join, tag
+from parti.reports.standing import difference, standing, verdict
 from parti.tasks.intervals import wilson
 from report_fixture import CLASSES, WINNER, make_modules, make_result, make_study, make_trials
 
@@ -319,5 +323,54 @@ def test_the_verdict_is_honest() -> None:
     assert verdict([rival("x", 0.95), rival("a", 0.90)]).startswith("Ahead of a,")
     assert verdict([rival("x", 0.95), rival("a", 0.948)]).startswith("Level with a,")
     assert verdict([rival("x", 0.90), rival("a", 0.95)]).startswith("Behind a,")
+    # The better lies outside the other's interval, but both are uncertain.
+    assert verdict([rival("x", 0.95), rival("a", 0.935)]).startswith("Level with a,")
     mixed = verdict([rival("x", 0.95), rival("a", 0.90), rival("b", 0.99), rival("c", 0.951)])
     assert mixed == "Ahead of a, level with c, behind b, on the same test split"
+
+
+def test_the_very_same_network_is_not_called_level() -> None:
+    winner, found, fixed = (rival(name, 0.95) for name in ("x", "random search", "from scratch"))
+    kinds = {"random search": "search", "from scratch": "fixed"}
+    same = [
+        replace(r, record={"fingerprint": "f", "kind": kinds.get(r.name)})
+        for r in (winner, found, fixed)
+    ]
+    said = "Level with from scratch, the same network as that of random search,"
+    assert verdict(same).startswith(said)
+
+
+def test_differences_have_score_intervals() -> None:
+    # Newcombe 1998, table II: 56/70 and 48/80, method 10.
+    one, other = rival("a", 56 / 70, 70), rival("b", 48 / 80, 80)
+    assert difference(one, other) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    back = difference(other, one)
+    assert back == pytest.approx((-0.2, -0.3339, -0.0524), abs=5e-5)
+    assert difference(replace(one, interval=None), other) is None
+
+
+@given(
+    st.integers(2, 200).flatmap(
+        lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))
+    )
+)
+def test_the_report_and_its_advice_agree_on_what_is_level(counts: tuple[int, int, int]) -> None:
+    own, other, n = counts
+    own_best = {"test_accuracy": own / n, "metrics": {"n": n}}
+    baseline = {"name": "a", "kind": "search", "test_accuracy": other / n}
+    found = standing([rival("x", own / n, n), rival("a", other / n, n)])
+    study = Study("s", (Objective("val_accuracy", "max"),))
+    asked = {"data": "d", "trials": 4}
+    advice = behind(Evidence(study, (), (), {"best": own_best, "baselines": [baseline]}, asked))
+    assert (advice is None) == (found.ahead == ("a",))
+    assert (advice is not None and "is better" in advice.finding) == (found.behind == ("a",))
+
+
+def test_axes_of_shares_end_at_100_per_cent_and_those_of_trials_have_no_half() -> None:
+    assert measure_axis("val_accuracy")["autorangeoptions"] == {"clipmin": 0, "clipmax": 1}
+    assert "autorangeoptions" not in change_axis("val_accuracy")
+    assert "autorangeoptions" not in measure_axis("params")
+    assert whole_axis("trial", [0.0, 1.0])["dtick"] == 1
+    assert "dtick" not in whole_axis("trial", [0.0, 40.0])
+    long = measure_axis("val_accuracy", "inherited weights")["title"]["text"]
+    assert long == "validation accuracy,<br>inherited weights"

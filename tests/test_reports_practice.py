@@ -132,3 +132,36 @@ def test_proxies_are_called_as_people_call_them():
 
 def test_every_proxy_that_is_no_count_has_a_title():
     assert set(TITLES) == set(PROXIES) - {"params", "macs"}
+
+
+PARTS = {
+    "robustness": "How it does on worse images",
+    "label_noise": "What wrong labels do",
+    "theory": "What theory says",
+    "proxies": "How proxies rank these images",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_could_not_be_measured_is_said(part):
+    result = make_result()
+    result["best"] = {**result["best"], "metrics": None, part: {"error": "Odd: <x>\n  line 2"}}
+    given = Facts(result, make_study(), make_trials(), datetime.now(UTC))
+    shown = practice_section(given, Charts()) or theory_section(given)
+    assert shown is not None
+    assert f"{PARTS[part]} could not be measured: Odd: &lt;x&gt;<" in shown
+    assert "line 2" not in shown
+
+
+@pytest.mark.parametrize(
+    ("conditions", "beaten"),
+    [("ONNX Runtime 1.32.0 CPU, batch 1", True), ("ONNX Runtime, median, device vm: Xeon", False)],
+)
+def test_a_bound_that_was_beaten_says_so(conditions, beaten):
+    fact = {"name": "roofline", "value": 0.4545, "unit": "ms", "explained": "The least."}
+    result = make_result()
+    best = {"latency_ms": 0.213, "latency_conditions": conditions, "theory": {"facts": [fact]}}
+    for latency, told in ((0.213, beaten), (0.5, False)):
+        result["best"] = {**result["best"], **best, "latency_ms": latency}
+        shown = theory_section(Facts(result, make_study(), make_trials(), datetime.now(UTC)))
+        assert ("this estimate is too high" in str(shown)) is told

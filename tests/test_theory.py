@@ -180,6 +180,36 @@ def test_data_that_fits_a_cache_is_moved_at_its_speed() -> None:
     assert [machine.bandwidth(n) for n in (1, 100, 101, 5000)] == [8, 8, 2, 2]
 
 
+def test_what_runtimes_fuse_is_not_moved() -> None:
+    conv = nn.Conv2d(4, 8, 3, padding=1, bias=False)
+    fused = nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU())
+    machine = Machine(1e12, {1: 1e6}, 1)
+    both = [roofline(complexity(network, (4, 10, 10)), machine) for network in (conv, fused)]
+    assert both[0].bytes == both[1].bytes
+    assert both[0].floor_ms == both[1].floor_ms
+
+
+def test_what_is_in_use_at_once_says_how_fast_data_moves() -> None:
+    layers = convs((3, 1, 1), (3, 1, 1), (3, 1, 1), (3, 1, 1))
+    cost = complexity(layers, (1, 10, 10))
+    moved = roofline(cost, Machine(1.0, {10**9: 1.0}, 1)).bytes
+    in_use = 4 * (4 * 9 + 2 * 100)
+    assert moved > in_use
+    assert roofline(cost, Machine(1.0, {in_use: 8.0, 10**9: 2.0}, 1)).bandwidth == 8
+    assert roofline(cost, Machine(1.0, {in_use - 1: 8.0, 10**9: 2.0}, 1)).bandwidth == 2
+
+
+def test_a_network_that_multiplies_nothing_needs_nothing() -> None:
+    found = roofline(complexity(nn.ReLU(), (1, 4, 4)), Machine(1.0, {1: 1.0}, 1))
+    assert (found.floor_ms, found.intensity, found.memory_bound) == (0, 0, 0)
+
+
+def test_fewer_bytes_are_moved_at_least_as_fast() -> None:
+    bandwidths = measured_machine().bandwidths
+    speeds = [bandwidths[size] for size in sorted(bandwidths)]
+    assert speeds == sorted(speeds, reverse=True)
+
+
 def test_this_machine_is_measured_once() -> None:
     machine = measured_machine()
     assert machine is measured_machine()

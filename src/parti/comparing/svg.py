@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COLOURS", "Line", "Panel", "draw"]
+__all__ = ["COLOURS", "OTHERS", "Line", "Panel", "draw"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,6 +28,9 @@ COLOURS = (
 )
 """Told apart on white and on nearly black."""
 
+OTHERS = "others"
+"""In the legend, the lines that have no colour of their own."""
+
 WIDTH, HEIGHT = 430, 290
 LEFT, RIGHT, TOP, BOTTOM = 76, 14, 34, 46
 ROW = 22
@@ -38,6 +41,7 @@ STYLE = """
 text{font:12px system-ui,sans-serif;fill:#333}.title{font-weight:600;font-size:13px}
 .grid{stroke:#8884;stroke-width:1}.axis{stroke:#888;stroke-width:1}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.band{stroke:none;opacity:.13}
+.rest{fill:none;stroke:#8887;stroke-width:1;stroke-linejoin:round}
 @media(prefers-color-scheme:dark){text{fill:#ddd}}
 """
 
@@ -70,7 +74,8 @@ class Panel:
         x_label: what is on the horizontal axis.
         y_label: what is on the vertical axis.
         floor: the lowest value drawn; what is below is drawn there.
-        lines: their names have the same colours in every panel.
+        lines: their names have the same colours in every panel; those without one are drawn thin
+            and grey, below the others and without their bands.
     """
 
     title: str
@@ -89,11 +94,13 @@ def draw(panels: Sequence[Panel], colours: dict[str, str], about: str, *, column
         about: what is to be seen, for those who cannot see it.
         columns: so many panels stand beside each other.
     """
+    uncoloured = any(line.name not in colours for panel in panels for line in panel.lines)
+    legend = [*colours.items(), *([(OTHERS, None)] if uncoloured else [])]
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     width = columns * WIDTH
     beside = max(1, width // LEGEND_COLUMN)
-    height = rows * HEIGHT + -(-len(colours) // beside) * ROW + 12
+    height = rows * HEIGHT + -(-len(legend) // beside) * ROW + 12
     parts = [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -104,11 +111,11 @@ def draw(panels: Sequence[Panel], colours: dict[str, str], about: str, *, column
     for place, panel in enumerate(panels):
         across, down = place % columns * WIDTH, place // columns * HEIGHT
         parts += [f'<g transform="translate({across},{down})">', *_panel(panel, colours), "</g>"]
-    for place, (name, colour) in enumerate(colours.items()):
+    for place, (name, colour) in enumerate(legend):
         x = 16 + place % beside * LEGEND_COLUMN
         y = rows * HEIGHT + 14 + place // beside * ROW
         parts.append(
-            f'<path class="line" stroke="{colour}" d="M{x} {y}h22"/>'
+            f'<path {_stroke(colour)} d="M{x} {y}h22"/>'
             f'<text x="{x + 30}" y="{y + 4}">{escape(name)}</text>'
         )
     return "\n".join([*parts, "</svg>\n"])
@@ -131,9 +138,14 @@ def _panel(panel: Panel, colours: dict[str, str]) -> list[str]:
     parts.append(_label((LEFT + right) / 2, HEIGHT - 10, panel.x_label))
     upwards = _label(0, 0, panel.y_label)
     parts.append(f'<g transform="translate(14,{(TOP + bottom) / 2}) rotate(-90)">{upwards}</g>')
-    for line in reversed(panel.lines):  # the first lies on top
-        parts += scale.line(line, colours[line.name])
+    upwards_from_last = panel.lines[::-1]  # the first lies on top, the grey ones below all
+    for line in sorted(upwards_from_last, key=lambda line: line.name in colours):
+        parts += scale.line(line, colours.get(line.name))
     return parts
+
+
+def _stroke(colour: str | None) -> str:
+    return 'class="rest"' if colour is None else f'class="line" stroke="{colour}"'
 
 
 def _label(x: float, y: float, text: str, anchor: str = "middle") -> str:
@@ -157,16 +169,16 @@ class _Scale:
         share = math.log(value / self.y_low) / math.log(self.y_high / self.y_low)
         return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
 
-    def line(self, line: Line, colour: str) -> list[str]:
+    def line(self, line: Line, colour: str | None) -> list[str]:
         shown = np.isfinite(line.y)
         if not shown.any():
             return []
         x, y = line.x[shown], line.y[shown]
+        middle = f'<path {_stroke(colour)} d="M{"L".join(self._steps(x, y))}"/>'
+        if colour is None:
+            return [middle]
         band = [*self._steps(x, line.high[shown]), *reversed(self._steps(x, line.low[shown]))]
-        return [
-            f'<path class="band" fill="{colour}" d="M{"L".join(band)}Z"/>',
-            f'<path class="line" stroke="{colour}" d="M{"L".join(self._steps(x, y))}"/>',
-        ]
+        return [f'<path class="band" fill="{colour}" d="M{"L".join(band)}Z"/>', middle]
 
     def _steps(self, x: Floats, y: Floats) -> list[str]:
         """Corners of the steps; points in the middle of a level stretch are left out."""

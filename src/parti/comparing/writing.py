@@ -43,8 +43,8 @@ COLUMNS = (
 BRIEF = ("strategy", "rank", "to the best", "to 0.1 %", "regret", "p", "ms")
 """Heads of the table of a problem on a terminal."""
 
-SHOWN = 9
-"""So many contenders are drawn: the best ones, and random search."""
+COLOURED = 5
+"""So many contenders, the best ones, are drawn in colour with their bands; random search too."""
 
 RANDOM = "random"
 
@@ -179,9 +179,9 @@ def to_json(comparison: Comparison, found: Standings) -> dict[str, Any]:
 def to_svg(found: Standings, by: Spent) -> str | None:
     """Draw the regret over what was spent, a panel for each problem; None without any curve.
 
-    Drawn are the contenders that rank best, and random search.
+    The contenders that rank best, and random search, have colours; the others are grey.
     """
-    shown = _shown(found)
+    shown = _in_order(found)
     panels = []
     for problem in found.problems:
         rows = {row.contender: row for row in problem.rows}
@@ -197,10 +197,10 @@ def to_svg(found: Standings, by: Spent) -> str | None:
             panels.append(Panel(problem.problem, spent, f"regret ({unit})", floor, tuple(lines)))
     if not panels:
         return None
-    colours = dict(zip(shown, COLOURS, strict=False))
-    if RANDOM in colours:
+    colours = dict(zip(shown[:COLOURED], COLOURS, strict=False))
+    if RANDOM in shown:
         colours[RANDOM] = COLOURS[-1]
-    about = f"Median true regret of the incumbent over {by}, with 95 % bands: {', '.join(shown)}"
+    about = f"Median true regret of the incumbent over {by}, with 95 % bands: {', '.join(colours)}"
     return draw(panels, colours, about)
 
 
@@ -224,13 +224,11 @@ def write_comparison(
 # --- parts -----------------------------------------------------------------------------------
 
 
-def _shown(found: Standings) -> list[str]:
-    """The contenders to draw: by overall rank, then by how they did where they took part."""
+def _in_order(found: Standings) -> list[str]:
+    """The contenders, best first: by overall rank, then by how they did where they took part."""
     order = [rank.contender for rank in found.ranks]
     order += [row.contender for problem in found.problems for row in problem.rows]
-    names = list(dict.fromkeys(order))
-    shown = names[:SHOWN]
-    return [*shown, RANDOM] if RANDOM in names[SHOWN:] else shown
+    return list(dict.fromkeys(order))
 
 
 def _curve(row: Standing, by: Spent) -> Curve | None:

@@ -2,10 +2,13 @@
 
 On the same images: Q. McNemar, "Note on the sampling error of the difference between correlated
 proportions or percentages", Psychometrika 12, 1947; exact, by the binomial distribution of the
-images on which just one of both is right. On different images, or where it is not known who is
-right on which: A. Agresti, B. Caffo, "Simple and effective confidence intervals for proportions
-and differences of proportions", The American Statistician 54, 2000: one success and one failure
-are added to each.
+images on which just one of both is right. Its interval: A. Agresti, Y. Min, "Simple improved
+confidence intervals for comparing matched proportions", Statistics in Medicine 24, 2005: half an
+image is added to each of the four outcomes, so that none is empty.
+
+On different images, or where it is not known who is right on which: A. Agresti, B. Caffo, "Simple
+and effective confidence intervals for proportions and differences of proportions", The American
+Statistician 54, 2000: one success and one failure are added to each.
 """
 
 from __future__ import annotations
@@ -73,9 +76,10 @@ def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Di
         for k in range(fewer + 1)
     )
     chance = min(1.0, 2 * tail)
-    value = (won - lost) / n
-    half = Z * math.sqrt(max(0.0, apart - (won - lost) ** 2 / n)) / n
-    return Difference(value, value - half, value + half, chance, chance < 0.05, "paired", n)
+    middle = (won - lost) / (n + 2)
+    half = Z * math.sqrt(max(0.0, apart + 1 - (won - lost) ** 2 / (n + 2))) / (n + 2)
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    return Difference((won - lost) / n, low, high, chance, chance < 0.05, "paired", n)
 
 
 def independent_difference(first: float, n: int, second: float, m: int) -> Difference:

@@ -16,6 +16,7 @@ from parti.explaining.evidence import (
     number,
     points,
 )
+from parti.tasks.intervals import wilson
 
 __all__ = ["RESULT_RULES"]
 
@@ -43,14 +44,17 @@ def behind(e: Evidence) -> Direction | None:
     own, n = e.best.get("test_accuracy"), e.tested
     if own is None or not n:
         return None
-    rivals = [b for b in e.baselines if b.get("test_accuracy") is not None]
-    better = [b for b in rivals if b["test_accuracy"] - own > _noise(own, b["test_accuracy"], n)]
-    chance = [
-        b for b in rivals if b.get("kind") == "search" and _lead(own, b) <= _noise_of(own, b, n)
-    ]
+    rivals = _rivals(e)
+    better = [b for b in rivals if -_lead(own, b) > _noise_of(own, b, n)]
+    searches = [b for b in e.baselines if b.get("kind") == "search" and _tested(b)]
+    same = [b for b in searches if b not in rivals]
+    chance = [b for b in searches if b in rivals and _lead(own, b) <= _noise_of(own, b, n)]
     if better:
         rival = max(better, key=lambda b: float(b["test_accuracy"]))
         what = f"The baseline {rival['name']} is better than the winner"
+    elif same:
+        rival = same[0]
+        what = "A random search of the same cost found the very same network"
     elif chance:
         rival = chance[0]
         what = "The search was no better than a random search of the same cost"
@@ -58,13 +62,18 @@ def behind(e: Evidence) -> Direction | None:
         return None
     if not (grown := e.longer(4)):
         return None
+    numbers = (
+        f"{100 * own:.1f} % of {n} test images"
+        if same and not better
+        else f"{100 * own:.1f} % against {100 * rival['test_accuracy']:.1f} % of {n} test images, "
+        f"where a difference of up to {points(_noise_of(own, rival, n))} is chance"
+    )
     return Direction(
         "baseline",
-        f"{what}: {100 * own:.1f} % against {100 * rival['test_accuracy']:.1f} % of {n} test "
-        f"images, where a difference of up to {points(_noise_of(own, rival, n))} is chance.",
+        f"{what}: {numbers}.",
         "Four times the budget lets the search learn from more trials; "
         + (
-            f"or use {rival['name']} as it is."
+            f"until it is level with {rival['name']}, it has not paid."
             if better
             else "with as few as these, chance decides as well."
         ),
@@ -82,8 +91,23 @@ def _lead(own: float, baseline: Mapping[str, Any]) -> float:
     return float(own - baseline["test_accuracy"])
 
 
+def _tested(baseline: Mapping[str, Any]) -> bool:
+    return baseline.get("test_accuracy") is not None
+
+
+def _rivals(e: Evidence) -> list[Mapping[str, Any]]:
+    """The baselines that were tested and are other networks than the winner."""
+    own = e.best.get("fingerprint")
+    return [b for b in e.baselines if _tested(b) and (not own or b.get("fingerprint") != own)]
+
+
 def _noise_of(own: float, baseline: Mapping[str, Any], n: int) -> float:
-    return _noise(own, baseline["test_accuracy"], n)
+    """The largest difference of the test accuracies that is chance, by score intervals of both.
+
+    Newcombe 1998, method 10: what the report calls level is no further apart.
+    """
+    low, high = sorted((own, float(baseline["test_accuracy"])))
+    return math.hypot(high - wilson(high * n, n)[0], wilson(low * n, n)[1] - low)
 
 
 def _noise(one: float, other: float, n: int) -> float:
@@ -94,7 +118,7 @@ def _noise(one: float, other: float, n: int) -> float:
 def more_data(e: Evidence) -> Direction | None:
     """The test split is too small to tell the winner from the next best network."""
     own, n = e.best.get("test_accuracy"), e.tested
-    rivals = [b for b in e.baselines if b.get("test_accuracy") is not None]
+    rivals = _rivals(e)
     if own is None or not n or not rivals or e.asked.get("data") is None:
         return None
     if any(-_lead(own, b) > _noise_of(own, b, n) for b in rivals):
@@ -121,7 +145,7 @@ def more_data(e: Evidence) -> Direction | None:
 def noise(e: Evidence) -> Direction | None:
     """Another seed changes the accuracy by more than the lead over the next best."""
     own = [float(a) for a in e.best.get("test_accuracies") or ()]
-    rivals = [b for b in e.baselines if b.get("test_accuracy") is not None]
+    rivals = _rivals(e)
     if len(own) < 2 or not rivals:
         return None
     spread, mean = stdev(own), sum(own) / len(own)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from parti.core.errors import InvalidSettings
 from parti.core.study import Objective
 from parti.core.trial import State, Trial
+from parti.proxies.catalogue import TITLES
 from parti.proxies.ranks import ranks
 
 __all__ = ["Trust", "trust", "trust_in"]
@@ -133,6 +134,8 @@ def trust_in(
 
 
 def _verdict(proxy: str, n: int, spearman: float, low: float, high: float) -> str:
+    name = proxy.removeprefix("proxy_")
+    proxy = TITLES.get(name, name)
     if n < ENOUGH or math.isnan(low):
         return (
             f"{proxy} was compared on {n} trained candidates: too few, or too alike, to say "

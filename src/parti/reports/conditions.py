@@ -29,6 +29,7 @@ def conditions_section(facts: Facts) -> Html:
             ("search_seconds", "search"),
             ("final_seconds", "final training"),
             ("baseline_seconds", "baselines"),
+            ("concluding_seconds", "testing, export and report"),
             ("total_seconds", "total"),
         )
         if finite(cost.get(key)) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from parti.reports.charts import Charts
@@ -22,8 +22,9 @@ from parti.reports.formats import (
     percent,
     plural,
 )
-from parti.reports.headline import claim, verdict
+from parti.reports.headline import claim
 from parti.reports.markup import Child, Html, join, tag
+from parti.reports.standing import standing, verdict
 from parti.reports.tables import pairs, table
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "folded",
     "in_short",
     "next_section",
-    "rejected_section",
     "trades_section",
 ]
 
@@ -42,7 +42,6 @@ DOUBTS = {
     "data": "the test split is too small to tell it from the next best",
     "training": "it is under-trained",
     "overfitting": "it is over-fitted",
-    "baseline": "a baseline is as good",
 }
 """What a kind of direction means for the trust in a result."""
 
@@ -99,7 +98,7 @@ def _cost(facts: Facts) -> str:
 
 def _trust(facts: Facts) -> str:
     kinds = [str(direction.get("kind")) for direction in _directions(facts)]
-    doubts = [DOUBTS[kind] for kind in kinds if kind in DOUBTS]
+    doubts = [*_beaten(facts), *(DOUBTS[kind] for kind in kinds if kind in DOUBTS)]
     parts = []
     if facts.tested:
         times = opened(facts.get("test_openings"))
@@ -114,6 +113,21 @@ def _trust(facts: Facts) -> str:
     else:
         said = f"{'But ' if parts else ''}{'; '.join(doubts)}"
     return ". ".join(filter(None, ("; ".join(parts), f"{said}.")))
+
+
+def _beaten(facts: Facts) -> list[str]:
+    """What the baselines say against the search, in the words of `verdict`."""
+    rivals = [rival for rival in facts.rivals if rival.accuracy is not None]
+    if len(rivals) < 2:
+        return []
+    found = standing(rivals)
+    searches = {r.name for r in rivals[1:] if r.record.get("kind") == "search"}
+    equal = [name for name in found.level if name in searches]
+    return [
+        *(f"it is behind {name}" for name in found.behind),
+        *(f"{name} did as well" for name in equal),
+        *(f"{name} found the same network" for name in found.same),
+    ]
 
 
 def _next(direction: Mapping[str, Any]) -> Html:
@@ -324,54 +338,6 @@ def _front(first: str, row: Mapping[str, Any]) -> Html:
         f"The front of {label(first)} against {label(cost)}, as measured in the search.",
         numbers=columns,
     )
-
-
-def rejected_section(facts: Facts) -> Html | None:
-    """Return why candidates were not chosen."""
-    found = facts.get("explanation", "rejections")
-    if not isinstance(found, Mapping):
-        return None
-    lines = [
-        *(_broken(facts, row) for row in records(found, "broken")),
-        *(
-            f"{plural(int(row['count']), 'trial')} failed, as trial {row['trials'][0]}: "
-            f"{row['reason']}"
-            for row in records(found, "failed")
-        ),
-        *_rungs(records(found, "rungs")),
-    ]
-    dominated, front = finite(found.get("dominated")), finite(found.get("front"))
-    if dominated is not None and front is not None:
-        goals = "every objective" if len(facts.study.objectives) > 1 else "the objective"
-        lines.append(
-            f"{plural(int(dominated), 'trial')} kept to all limits, but another was better in "
-            f"{goals}; {count(front)} {'was' if front == 1 else 'were'} not beaten."
-        )
-    return tag("ul", [tag("li", line) for line in lines], class_="notes")
-
-
-def _broken(facts: Facts, row: Mapping[str, Any]) -> str:
-    name = str(row["metric"])
-    text = (
-        f"{plural(int(row['count']), 'candidate')} broke the limit {row['limit']} "
-        f"({count(row['untrained'])} before any training): from {metric(name, row['closest'])} to "
-        f"{metric(name, row['farthest'])}, typically {metric(name, row['typical'])}."
-    )
-    if finite(row.get("best")) is None:
-        return text
-    first = facts.study.objectives[0].metric
-    return (
-        f"{text} The best of them, trial {row['best_trial']}, reached "
-        f"{metric(first, row['best'])} with {metric(name, row['best_value'])}."
-    )
-
-
-def _rungs(rungs: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        f"{count(row['stopped'])} of {plural(int(row['trials']), 'network')} trained for "
-        f"{plural(int(row['fidelity']), 'epoch')} were not trained for longer."
-        for row in rungs[:-1]
-    ]
 
 
 def _directions(facts: Facts) -> list[Mapping[str, Any]]:

@@ -13,7 +13,17 @@ from typing import Any
 
 from parti.reports.formats import is_share, label
 
-__all__ = ["Figure", "epoch_axis", "figure", "line", "measure_axis", "plain", "points"]
+__all__ = [
+    "Figure",
+    "change_axis",
+    "epoch_axis",
+    "figure",
+    "line",
+    "measure_axis",
+    "plain",
+    "points",
+    "whole_axis",
+]
 
 Figure = dict[str, Any]
 """Plotly's `{"data": [...], "layout": {...}}`, or a part of it."""
@@ -24,7 +34,7 @@ PAPER, PANEL = "var(--paper)", "var(--panel)"
 CLEAR = "rgba(0,0,0,0)"
 
 FEW = 10
-"""So many epochs have a tick each."""
+"""So many epochs, or trials, have a tick each."""
 
 
 def figure(data: list[Figure], x: Figure, y: Figure, height: int = 380, **layout: Any) -> Figure:
@@ -72,7 +82,8 @@ def figure(data: list[Figure], x: Figure, y: Figure, height: int = 380, **layout
 
 def points(name: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> Figure:
     """Return a trace of points, or of a line when `mode` says so."""
-    return {"type": "scatter", "mode": "markers", "name": name, "x": x, "y": y, **more}
+    own = {"type": "scatter", "mode": "markers", "name": name, "x": x, "y": y}
+    return {**own, "cliponaxis": False, **more}
 
 
 def line(name: str, x: Sequence[Any], y: Sequence[float | None], **more: Any) -> Figure:
@@ -84,14 +95,35 @@ def line(name: str, x: Sequence[Any], y: Sequence[float | None], **more: Any) ->
 
 def epoch_axis(data: Sequence[Figure]) -> Figure:
     """Return the axis of traces by epoch; of few epochs each has its tick, and no half epoch."""
-    last = max((epoch for trace in data for epoch in trace["x"]), default=0)
-    return {"title": {"text": "epoch"}, **({"dtick": 1} if last <= FEW else {})}
+    return whole_axis("epoch", [epoch for trace in data for epoch in trace["x"]])
 
 
-def measure_axis(name: str) -> Figure:
-    """Return the axis of a metric: its name, and per cent where it is a share."""
-    title = {"text": plain(label(name)), "standoff": 10}
-    return {"title": title, "tickformat": ".1~%" if is_share(name) else "~s"}
+def whole_axis(title: str, values: Sequence[float]) -> Figure:
+    """Return the axis of whole numbers: of few each has its tick, and none has a fraction."""
+    few = max(values, default=0) <= FEW
+    return {"title": {"text": title}, **({"dtick": 1} if few else {})}
+
+
+def measure_axis(name: str, more: str = "") -> Figure:
+    """Return the axis of a metric: its name, and from 0 to 100 per cent at most for a share.
+
+    Args:
+        name: of the metric.
+        more: what is special about it here, on a line of its own.
+    """
+    text = plain(label(name)) + (f",<br>{plain(more)}" if more else "")
+    title = {"text": text, "standoff": 10}
+    if not is_share(name):
+        return {"title": title, "tickformat": "~s"}
+    # What lies at 100 per cent is drawn whole: `points` are not cut off at the frame.
+    limits = {"clipmin": 0, "clipmax": 1}
+    return {"title": title, "tickformat": ".1~%", "autorangeoptions": limits}
+
+
+def change_axis(name: str) -> Figure:
+    """Return the axis of a change of a metric, with its sign."""
+    axis = {**measure_axis(name), "tickformat": "+.1~%" if is_share(name) else "+~s"}
+    return {key: value for key, value in axis.items() if key != "autorangeoptions"}
 
 
 def plain(value: object) -> str:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parti.reports.figures import BLUE, ORANGE, SOFT, Figure, figure, measure_axis, plain, points
-from parti.reports.formats import finite, is_share
+from parti.reports.figures import (
+    BLUE,
+    ORANGE,
+    SOFT,
+    Figure,
+    change_axis,
+    figure,
+    measure_axis,
+    plain,
+    points,
+)
+from parti.reports.formats import finite
 
 __all__ = ["change_figure", "effect_figures", "importance_figures"]
 
@@ -79,8 +89,7 @@ def change_figure(metric: str, changes: Sequence[Mapping[str, Any]]) -> Figure |
                     hovertemplate="%{y}: %{x}<extra></extra>",
                 )
             )
-    tick = "+.1~%" if is_share(metric) else "+~s"
-    x = {**measure_axis(metric), "tickformat": tick, "zeroline": True, "zerolinecolor": SOFT}
+    x = {**change_axis(metric), "zeroline": True, "zerolinecolor": SOFT}
     order = [plain(name) for name in names]
     y = {"type": "category", "autorange": "reversed", "categoryarray": order}
     y["categoryorder"] = "array"

@@ -98,7 +98,8 @@ def _late(data: Sequence[Figure], share: bool) -> Figure:
         return {}
     low, high = min(late), max(value for line in data for value in line["y"] if value is not None)
     room = 0.05 * (high - low) or 0.01
-    return {"range": [low - room, high + room]}
+    # Nothing is above 100 per cent; half a line's width of it must be seen.
+    return {"range": [max(low - room, 0.0), min(high + room, 1 + 0.02 * (high - low or 0.1))]}
 
 
 def balance_figure(classes: Sequence[str], counts: Mapping[str, Sequence[Any]]) -> Figure | None:

@@ -21,6 +21,7 @@ from parti.reports.figures import (
     measure_axis,
     plain,
     points,
+    whole_axis,
 )
 from parti.reports.formats import finite, label, metric
 
@@ -53,13 +54,15 @@ def progress_figures(study: Study, trials: Sequence[Trial]) -> dict[str, Figure]
     numbers = [float(step.trial.number) for step in steps]
     minutes = [step.seconds / 60 for step in steps]
     return {
-        "by trial": _progress(study, steps, numbers, "trial"),
-        "by time spent": _progress(study, steps, minutes, "minutes spent, summed over workers"),
+        "by trial": _progress(study, steps, numbers, whole_axis("trial", numbers)),
+        "by time spent": _progress(
+            study, steps, minutes, {"title": {"text": "minutes spent, summed over workers"}}
+        ),
     }
 
 
 def _progress(
-    study: Study, steps: Sequence[Progress], positions: Sequence[float], title: str
+    study: Study, steps: Sequence[Progress], positions: Sequence[float], axis: Figure
 ) -> Figure:
     name = study.objectives[0].metric
     at = list(zip(positions, steps, strict=True))
@@ -96,7 +99,7 @@ def _progress(
                     **_HOVER,
                 )
             )
-    return figure(data, {"title": {"text": title}}, measure_axis(name))
+    return figure(data, axis, measure_axis(name))
 
 
 def pareto_figures(

@@ -136,8 +136,8 @@ def agreement_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
                         hovertemplate="inherited %{x}, by itself %{y}<extra></extra>",
                     )
                 ],
-                {**measure_axis(judge), "title": {"text": f"{label(judge)}, inherited weights"}},
-                {**measure_axis(judge), "title": {"text": f"{label(judge)}, trained by itself"}},
+                measure_axis(judge, "inherited weights"),
+                measure_axis(judge, "trained by itself"),
             )
     return figures
 

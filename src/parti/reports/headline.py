@@ -23,6 +23,7 @@ from parti.reports.formats import (
     plural,
 )
 from parti.reports.markup import Child, Html, join, tag
+from parti.reports.standing import verdict
 
 __all__ = ["claim", "headline"]
 
@@ -227,41 +228,11 @@ def _side_by_side(facts: Facts) -> Html | None:
         ),
         tag(
             "p",
-            "Line: 95 % interval of the test accuracy; ring: one seed. Level: one network's "
-            "accuracy lies in the other's interval.",
+            "Line: 95 % interval of the test accuracy; ring: one seed. Level: they differ by no "
+            "more than chance makes it in 95 of 100 cases.",
             class_="note",
         ),
     )
-
-
-def verdict(rivals: Sequence[Rival]) -> str:
-    """Say in a sentence how the winner (the first) did against the others.
-
-    A difference counts when neither accuracy lies in the other's 95 % interval.
-    """
-    winner, ahead, level, behind = rivals[0], [], [], []
-    for rival in rivals[1:]:
-        if _level(winner, rival):
-            level.append(rival.name)
-        elif (winner.accuracy or 0) > (rival.accuracy or 0):
-            ahead.append(rival.name)
-        else:
-            behind.append(rival.name)
-    parts = [
-        f"{words} {' and '.join(names)}"
-        for words, names in (("Ahead of", ahead), ("level with", level), ("behind", behind))
-        if names
-    ]
-    text = ", ".join(parts)
-    return f"{text[0].upper()}{text[1:]}, on the same test split"
-
-
-def _level(a: Rival, b: Rival) -> bool:
-    """Whether the difference of two accuracies is within their sampling error."""
-    if a.accuracy is None or b.accuracy is None or not a.interval or not b.interval:
-        return a.accuracy == b.accuracy
-    within_b = b.interval[0] <= a.accuracy <= b.interval[1]
-    return within_b or a.interval[0] <= b.accuracy <= a.interval[1]
 
 
 def _range(rivals: Sequence[Rival]) -> tuple[float, float]:

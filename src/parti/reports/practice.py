@@ -15,7 +15,7 @@ from parti.reports.figures_practice import (
 )
 from parti.reports.formats import count, finite, label, metric, percent
 from parti.reports.markup import Html, join, tag
-from parti.reports.tables import pairs, table
+from parti.reports.tables import not_measured, pairs, table
 
 __all__ = ["practice_section"]
 
@@ -35,7 +35,9 @@ def practice_section(facts: Facts, charts: Charts) -> Html | None:
         _intervals(facts.best.get("metrics")),
         _calibration(facts.best.get("metrics"), charts),
         _robustness(facts.best.get("robustness"), charts),
+        not_measured(facts.best.get("robustness"), "How it does on worse images"),
         _label_noise(facts.best.get("label_noise"), charts),
+        not_measured(facts.best.get("label_noise"), "What wrong labels do"),
     ]
     return join(*parts) if any(part is not None for part in parts) else None
 

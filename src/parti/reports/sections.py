@@ -17,7 +17,6 @@ from parti.reports.explanation import (
     folded,
     in_short,
     next_section,
-    rejected_section,
     trades_section,
 )
 from parti.reports.facts import Facts, records
@@ -37,6 +36,8 @@ from parti.reports.formats import (
 )
 from parti.reports.markup import Html, join, tag
 from parti.reports.practice import practice_section
+from parti.reports.rejected import rejected_section
+from parti.reports.start import start_section
 from parti.reports.supernet import supernet_section
 from parti.reports.tables import (
     baselines_table,
@@ -64,6 +65,7 @@ def sections(facts: Facts, charts: Charts) -> Iterator[Section]:
         ("next", "What to do next", next_section(facts)),
         ("asked", "What was asked", _asked(facts)),
         ("data", "Data", _data(facts, charts)),
+        ("start", "Where it started", start_section(facts)),
         ("supernet", "The supernet", supernet_section(facts, charts)),
         ("search", "Search", _search(facts, charts)),
         ("trades", "What the front trades", trades_section(facts)),
@@ -168,6 +170,8 @@ def _balance_in_words(classes: Sequence[str], counts: Mapping[str, Sequence[Any]
     if not totals or not max(totals):
         return "Samples of each class."
     small, large = min(totals), max(totals)
+    if small == large:
+        return f"Samples of each class: {count(small)} in all of them."
     return (
         f"Samples of each class: from {count(small)} ({classes[totals.index(small)]}) to "
         f"{count(large)} ({classes[totals.index(large)]})."

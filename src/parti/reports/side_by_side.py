@@ -23,6 +23,9 @@ from parti.reports.tables import table
 
 __all__ = ["compared_rows", "sentences", "write_side_by_side"]
 
+UNSEEN = 0.05
+"""Where a difference may be as large and yet not be seen, the images were too few."""
+
 
 def compared_rows(compared: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return what is compared, in words: a name, and a text for each study.
@@ -61,8 +64,20 @@ def sentences(compared: Mapping[str, Any]) -> list[str]:
         f"{row['to']} is {100 * row['value']:+.2f} points from {row['from']} (95 % interval "
         f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}), "
         f"{'more than' if row['real'] else 'no more than'} chance makes it, {row['how']}."
+        f"{_too_few(row)}"
         for row in compared["differences"]
     ]
+
+
+def _too_few(row: Mapping[str, Any]) -> str:
+    """What so few images cannot tell, where it is much."""
+    n, most = int(row["n"]), max(abs(row["low"]), abs(row["high"]))
+    if row["real"] or most < UNSEEN:
+        return ""
+    return (
+        f" {plural(n, 'image')} cannot tell: the true difference may be as much as "
+        f"{100 * most:.0f} points."
+    )
 
 
 def write_side_by_side(path: Path, compared: Mapping[str, Any]) -> Path:

@@ -27,6 +27,7 @@ __all__ = [
     "classes_table",
     "decisions_table",
     "modules_table",
+    "not_measured",
     "pairs",
     "table",
     "trials_table",
@@ -101,6 +102,19 @@ def pairs(rows: Iterable[tuple[Child, Child]], kind: str = "pairs") -> Html:
         ],
         class_=kind,
     )
+
+
+def not_measured(found: object, what: str) -> Html | None:
+    """Return a line on what could not be measured, and why; None where no error stands for it.
+
+    Args:
+        found: a part of the result, or `{"error": ...}`.
+        what: should have been measured, as a sentence begins with it.
+    """
+    error = look_up(found, "error")
+    if not error:
+        return None
+    return tag("p", f"{what} could not be measured: {first_line(str(error))}", class_="note")
 
 
 def trials_table(study: Study, trials: Sequence[Trial], winner: int | None) -> Html:

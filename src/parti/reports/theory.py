@@ -7,9 +7,9 @@ from typing import Any
 
 from parti.reports.explanation import folded
 from parti.reports.facts import Facts, look_up, records
-from parti.reports.formats import NONE, amount, finite, label, plural
+from parti.reports.formats import NONE, amount, finite, label, metric, plural
 from parti.reports.markup import Html, join, tag
-from parti.reports.tables import table
+from parti.reports.tables import not_measured, table
 
 __all__ = ["theory_section"]
 
@@ -19,7 +19,9 @@ def theory_section(facts: Facts) -> Html | None:
     parts = [
         _numbers(facts),
         _norms(facts),
+        not_measured(facts.best.get("theory"), "What theory says"),
         _proxies(facts),
+        not_measured(facts.best.get("proxies"), "How proxies rank these images"),
     ]
     return join(*parts) if any(part is not None for part in parts) else None
 
@@ -30,7 +32,7 @@ def _numbers(facts: Facts) -> Html | None:
             "tr",
             tag("th", str(fact.get("name")), scope="row"),
             tag("td", _value(fact), class_="number"),
-            tag("td", str(fact.get("explained")), class_="said"),
+            tag("td", str(fact.get("explained")), _beaten(facts, fact), class_="said"),
         )
         for fact in records(facts.best, "theory", "facts")
     ]
@@ -38,6 +40,21 @@ def _numbers(facts: Facts) -> Html | None:
         return None
     about = "What structure and weights say, measured on a batch of training images."
     return table(["number", "value", "what it means"], rows, about, numbers=["value"])
+
+
+def _beaten(facts: Facts, fact: Mapping[str, Any]) -> str | None:
+    """What is said of an estimate of the least latency where less was measured in this machine."""
+    least, measured = finite(fact.get("value")), finite(facts.best.get("latency_ms"))
+    conditions = str(facts.best.get("latency_conditions") or "")
+    elsewhere = any(word in conditions for word in (", device ", "int8", "bfloat16"))
+    if fact.get("name") != "roofline" or elsewhere or least is None or measured is None:
+        return None
+    if measured >= least:
+        return None
+    return (
+        f" But {metric('latency_ms', measured)} was measured, so this estimate is too high: the "
+        "machine was busy when its peaks were measured, or the runtime multiplies less."
+    )
 
 
 def _value(fact: Mapping[str, Any]) -> str:

@@ -136,10 +136,10 @@ def _of_structure(
         "roofline",
         bound.floor_ms,
         "ms",
-        "About as fast as a runtime can be for one image in float32 here "
-        f"({bound.machine.threads} thread(s), {bound.machine.flops / 1e9:.0f} GFLOP/s, "
-        f"{bound.bandwidth / 1e9:.0f} GB/s for as much data); {bound.memory_bound:.0%} of it is "
-        "waiting for data. A runtime that fuses layers moves less.",
+        "About the least that one image needs in float32, by the best that this machine did in "
+        f"many short tries ({bound.machine.threads} thread(s), {bound.machine.flops / 1e9:.0f} "
+        f"GFLOP/s, {bound.bandwidth / 1e9:.0f} GB/s for as much data); {bound.memory_bound:.0%} "
+        "of it is waiting for data.",
     )
 
 
