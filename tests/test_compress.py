@@ -118,12 +118,96 @@ def test_reasons_agree_with_the_table_or_say_why_not(
 
     monkeypatch.setattr(versions, "measure_latency", timed)
     monkeypatch.setattr("parti.deploy.compression.plan.LEAST_GAIN", 1.5)
+    monkeypatch.setattr("parti.deploy.compression.plan.EXACT", frozenset())  # as other steps
     asked = {"recipe": SHORT, "steps": ("fold",), "threads": 1}
     (step,) = compress(network, data, tmp_path / "a", **asked).steps
     assert step.kept is kept
     assert step.after.metrics["latency_ms"] == last
     assert all(text in step.why for text in said), step.why
     assert ("again" in step.why) is ("again" in said)
+
+
+@pytest.mark.parametrize(
+    ("turns", "kept"),
+    [([10.2], True), ([9.8], True), ([13.0], False), ([13.0, 10.0, 16.0], True)],
+)
+def test_a_step_that_changes_no_output_is_not_undone_by_noise(
+    turns, kept, made, tmp_path, monkeypatch
+):
+    """Folding saves a percent of the bytes; a clock that is 2 % off must not decide."""
+    network, data, *_ = made
+    calls = Counter()
+
+    def timed(file, *_args, **_kwargs):
+        calls[file.stem] += 1
+        latency = 10.0 if file.stem == "source" else turns[calls[file.stem] % len(turns)]
+        return SimpleNamespace(median_ms=latency, p95_ms=latency, conditions="invented")
+
+    monkeypatch.setattr(versions, "measure_latency", timed)
+    (step,) = compress(network, data, tmp_path, recipe=SHORT, steps=("fold",), threads=1).steps
+    assert 0.97 < step.after.metrics["bytes"] / step.before.metrics["bytes"] < 1
+    assert step.kept is kept, step.why
+
+
+def test_latencies_within_the_noise_that_was_measured_are_equal():
+    def version(size, latency, noise):
+        metrics = {"bytes": size, "latency_ms": latency}
+        return versions.Version("v", Path("v"), torch.nn.Identity(), metrics, "", noise)
+
+    quiet = version(100, 10.0, 0.0)
+    assert versions.gain(quiet, version(50, 10.2, 0.0)) == 2
+    assert versions.gain(quiet, version(50, 12.5, 0.0)) == pytest.approx(1.6)
+    assert versions.gain(quiet, version(50, 12.5, 0.3)) == 2
+    assert versions.gain(version(100, 10.0, 0.2), version(50, 12.5, 0.2)) == 2
+    assert versions.gain(quiet, version(100, 5.0, 0.3)) == 2
+
+
+def test_a_limit_on_auc_is_measured_and_kept_to(made, tmp_path):
+    network, data, *_ = made
+    asked = {"recipe": SHORT, "steps": ("fold",), "threads": 1}
+    lax = compress(network, data, tmp_path / "a", limits=[Constraint("val_auc", 0.5)], **asked)
+    assert lax.broken == (Constraint("val_auc", 0.5),), "0.5 is the most that is allowed"
+    least = Constraint("val_auc", at_least=0.5)
+    assert compress(network, data, tmp_path / "b", limits=[least], **asked).broken == ()
+    one = replace(data, val_images=data.val_images[:1], val_labels=data.val_labels[:1])
+    with pytest.raises(InvalidSettings, match="val_auc cannot be measured on these validation"):
+        compress(network, one, tmp_path / "c", limits=[least], **asked)
+
+
+def test_a_compressed_model_has_temperatures_of_its_own(made, tmp_path):
+    from parti.deploy.check import onnx_logits
+    from parti.tasks.calibration import fit_temperature
+
+    _, data, _, compressed = made
+    labels, images = torch.from_numpy(data.val_labels), raw_images(data.val_images)
+
+    def fitted(version):
+        return fit_temperature(torch.from_numpy(onnx_logits(version.file)(images)), labels)
+
+    assert compressed.source.temperature == pytest.approx(fitted(compressed.source), rel=1e-4)
+    wide = replace(compressed.final, temperature=0.25)
+    exact = replace(compressed.float32, temperature=None)
+    info = {"classes": list(data.classes), "mean": data.mean, "std": data.std, "temperature": 9.0}
+    for rounded in (False, True):
+        folder = tmp_path / f"{rounded}"
+        one = replace(compressed, final=wide, float32=exact if rounded else wide)
+        ship(one, folder, info=info, samples=images[:4])
+        told = json.loads((folder / "model.json").read_text())
+        assert told["temperature"] == 0.25
+        assert ("temperatures" in told) is rounded
+        logits = Model(folder).logits(data.val_images)
+        np.testing.assert_allclose(
+            Model(folder).probabilities(data.val_images),
+            torch.from_numpy(logits).double().div(0.25).softmax(1),
+            atol=1e-6,
+        )
+        if rounded:
+            own = Model(folder, file=FLOAT32)
+            np.testing.assert_allclose(
+                own.probabilities(data.val_images),
+                torch.from_numpy(own.logits(data.val_images)).double().softmax(1),
+                atol=1e-6,
+            )
 
 
 def test_cuts_by_another_measure_are_not_gone_on_with(made, tmp_path, monkeypatch):
@@ -284,6 +368,7 @@ def test_a_finished_study_from_the_command_line(tmp_path, monkeypatch):
     assert found["final"]["test_accuracy"] > 0.8
     folder = tmp_path / "s"
     assert json.loads((folder / "compression.json").read_text()) == found
+    assert json.loads((folder / "result.json").read_text())["test_openings"] == 2
     assert with_compression({}, folder) == {"compression": found}
     assert (folder / "compressed" / "predict.py").exists()
     second = CliRunner().invoke(app, asked)

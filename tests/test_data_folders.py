@@ -205,6 +205,16 @@ def test_few_broken_images_are_left_out(tmp_path):
     assert "cat/0.png" in notes(data)
 
 
+def test_notes_on_broken_images_name_no_folder_of_this_machine(tmp_path):
+    class_folders(tmp_path, per_class=20)
+    (tmp_path / "cat" / "0.png").write_bytes(b"not an image")
+    (tmp_path / "cat" / "1.png").unlink()
+    (tmp_path / "cat" / "1.png").symlink_to(tmp_path / "dog")
+    said = notes(read_images(tmp_path))
+    assert "cat/0.png (not an image that Pillow knows)" in said
+    assert str(tmp_path) not in said
+
+
 def test_many_broken_images_are_refused(tmp_path):
     class_folders(tmp_path)
     (tmp_path / "cat" / "1.png").write_bytes(b"not an image")

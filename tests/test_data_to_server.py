@@ -77,10 +77,10 @@ def test_a_limit_that_compression_cannot_keep_to_is_refused_before_the_search(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(searching, "find_spec", lambda name: name)
-    asked = ["search", "digits", "--min", "val_auc=0.9", "--compress"]
+    asked = ["search", "digits", "--min", "val_accuracy_pgd=0.1", "--compress"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 2
-    assert "cannot keep to a limit on 'val_auc'" in done.output
+    assert "cannot keep to a limit on 'val_accuracy_pgd'" in done.output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,14 @@ from measured_networks import NETWORKS, SpaceOf, plain, warmed
 from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings, PartiError
 from parti.deploy import export as exporting
+from parti.deploy.again import export_again
+from parti.deploy.card import card
 from parti.deploy.check import ExportError, ExportMismatch, agreement, onnx_logits, torch_logits
 from parti.deploy.export import export
 from parti.deploy.formats import onnx as onnx_format
 from parti.deploy.model import DeployedModel, load_model
+from parti.deploy.temperature import fitted_temperature
+from parti.tasks.calibration import COLDEST, HOTTEST
 
 SHAPE = (1, 8, 8)
 MEAN, STD = [77.0], [95.0]
@@ -117,6 +123,65 @@ def test_the_description_says_all_that_is_known(tmp_path):
     assert "| latency_ms | 0.12 | not stated |" in text
     assert "## License\n\nNot chosen yet" in text
     assert "## Use" not in text  # there is no predict.py without ONNX
+
+
+def test_the_card_can_be_read_and_shared(tmp_path):
+    info = {
+        **INFO,
+        "metrics": {"macs": 1_824_230.0, "params": 1_000, "val_loss": 0.25},
+        "data": {"origin": "/home/somebody/secret/photos", "classes": ["a", "b"], "notes": []},
+    }
+    folder = quick(tmp_path / "out", info=info).folder
+    text = (folder / "README.md").read_text()
+    assert "| macs | 1,824,230 | counted: multiplications of one image |" in text
+    assert "| params | 1,000 | counted" in text
+    assert "| val_loss | 0.25 | validation images |" in text
+    assert "## Architecture\n\n```\nwidth = 16\nop = conv3\n" in text
+    assert "| origin | photos |\n| classes | a, b |\n| notes | none |" in text
+    assert "secret" not in text + (folder / "model.json").read_text()
+    assert "network.py" not in text  # there is none
+    assert "load_model" in text
+    described = json.loads((folder / "model.json").read_text())
+    described["data"]["origin"] = "/home/somebody/secret/photos"  # as older exports have it
+    assert "secret" not in card(described)
+    described["files"]["network.py"] = {"bytes": 1}
+    assert "by name, for network.py and `parti" in card(described)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("inf"), "1", True])
+def test_a_temperature_must_be_a_number_over_0(value, tmp_path):
+    with pytest.raises(InvalidSettings):
+        quick(tmp_path / "out", info={**INFO, "temperature": value})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_temperature_is_written_down_where_one_was_found(tmp_path):
+    for value, written in ((0.25, 0.25), (None, None), (COLDEST, None), (HOTTEST, None)):
+        folder = quick(tmp_path / "out", info={**INFO, "temperature": value}).folder
+        assert json.loads((folder / "model.json").read_text()).get("temperature") == written
+        text = (folder / "README.md").read_text()
+        assert ("softmax(logits / 0.25)" in text) is (written is not None)
+        assert ("were not calibrated" in text) is (written is None)
+    certain = fitted_temperature(10 * torch.eye(4), torch.arange(4))
+    assert certain is None, "every image is right: the colder the better"
+
+
+@pytest.mark.parametrize(
+    ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)]
+)
+def test_files_may_be_read_by_whom_the_umask_lets(umask, file, folder, tmp_path):
+    before = os.umask(umask)
+    try:
+        quick(tmp_path / "model")
+        (tmp_path / "model" / "weights.safetensors").chmod(0o600)  # as older exports have it
+        export_again(tmp_path / "model", tmp_path / "copy")
+    finally:
+        os.umask(before)
+    for place in (tmp_path / "model", tmp_path / "copy"):
+        for path in (place, *place.rglob("*")):
+            if path != tmp_path / "model" / "weights.safetensors":
+                assert stat.S_IMODE(path.stat().st_mode) == (folder if path.is_dir() else file)
+    assert not list(tmp_path.rglob(".mode"))
 
 
 def test_the_model_is_left_as_it_was(tmp_path):

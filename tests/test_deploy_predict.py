@@ -9,9 +9,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import typer
 from PIL import Image
+from typer.testing import CliRunner
 
 from measured_networks import plain, warmed
+from parti.app import models
 from parti.deploy import predict_template
 from parti.deploy.check import torch_logits
 from parti.deploy.export import export
@@ -165,6 +168,72 @@ def test_arrays_of_every_layout_are_understood(grey, digits):
     assert len(model.predict(three, top=2)[0]) == 2
 
 
+def test_probabilities_are_those_of_the_temperature_and_classes_stay(grey, digits, tmp_path):
+    for name in ("model.onnx", "model.json", "predict.py"):
+        (tmp_path / name).write_bytes((grey[0] / name).read_bytes())
+    told = json.loads((tmp_path / "model.json").read_text())
+    plain_model = Model(tmp_path)
+    logits = torch.from_numpy(plain_model.logits(digits)).double()
+    for temperature in (0.02, 0.5, 20.0):
+        told["temperature"] = temperature
+        (tmp_path / "model.json").write_text(json.dumps(told))
+        model = Model(tmp_path)
+        right = (logits / temperature).softmax(1).numpy()
+        np.testing.assert_allclose(model.probabilities(digits), right, atol=1e-9)
+        np.testing.assert_array_equal(model.logits(digits), plain_model.logits(digits))
+        for now, before in zip(
+            model.predict(digits, 10), plain_model.predict(digits, 10), strict=True
+        ):
+            assert [name for name, _ in now] == [name for name, _ in before]
+    np.save(tmp_path / "one.npy", digits[0])
+    done = run(tmp_path, str(tmp_path / "one.npy"), "--json")
+    shown = json.loads(done.stdout)["predictions"][0]["top"][0]["probability"]
+    assert shown == pytest.approx(right[0].max())
+    for wrong in (0, -1, "hot", float("nan")):
+        (tmp_path / "model.json").write_text(json.dumps({**told, "temperature": wrong}))
+        with pytest.raises(PredictError, match=r"model\.json"):
+            Model(tmp_path)
+
+
+def test_a_folder_is_all_its_images_and_what_is_changed_is_said_once(grey, digits, tmp_path):
+    (tmp_path / "images" / "more").mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(digits[i]).save(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    done = run(grey[0], str(tmp_path / "images"))
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert names == [str(tmp_path / "images" / f"{i}.png") for i in range(3)]
+    for i in range(2):
+        photo = np.zeros((60, 80 + i, 3), np.uint8)
+        Image.fromarray(photo).save(tmp_path / "images" / "more" / f"{i}.JPG")
+    done = run(grey[0], str(tmp_path / "images"), "--json")
+    assert len(json.loads(done.stdout)["predictions"]) == 5
+    assert done.stderr == (
+        "predict.py: as in training, 80 × 60 pixels became 8 × 8; colour became grey\n"
+    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "is a folder without images" in run(grey[0], str(empty)).stderr
+
+
+@pytest.mark.parametrize(
+    ("shape", "to_grey", "to_colour"),
+    [
+        ((8, 8), {}, {"colour": "grey became colour"}),
+        ((8, 8, 3), {"colour": "colour became grey"}, {}),
+        ((8, 8, 4), {"colour": "colour became grey"}, {}),
+    ],
+)
+@pytest.mark.parametrize("picture", [True, False])
+def test_what_is_changed_is_known(shape, to_grey, to_colour, picture, grey, colour):
+    image = np.zeros(shape, np.uint8)
+    for folder, expected in ((grey[0], to_grey), (colour.folder, to_colour)):
+        preparation = Preparation(folder)
+        preparation.prepare(Image.fromarray(image) if picture else image)
+        assert preparation.changed == expected
+
+
 def test_many_images_are_computed_in_parts(grey, digits):
     model = Model(grey[0])
     many = np.concatenate([digits] * 13)  # 520 images, three parts
@@ -292,6 +361,29 @@ def test_a_model_of_floats_takes_them_as_they_are(grey, tmp_path):
     np.testing.assert_array_equal(model.prepare(Image.fromarray(image))[0, 0], np.asarray(picture))
     with pytest.raises(PredictError, match=r"takes -1\.5 to 2\.5"):
         model.predict(np.full((8, 8), 200, np.uint8))
+
+
+def test_parti_predict_says_who_it_is_and_exits_with_2_for_wrong_input(
+    grey, digits, tmp_path, monkeypatch
+):
+    found = types.SimpleNamespace(folder=tmp_path)
+    (tmp_path / "model").symlink_to(grey[0])
+    monkeypatch.setattr(models, "finished_study", lambda study, store: found)
+    app = typer.Typer()
+    models.register(app)
+    asked = ["predict", "study", str(tmp_path / "none.png")]
+    done = CliRunner().invoke(app, asked)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"parti: {tmp_path / 'none.png'} is not a file\n"
+    error = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["error"]
+    assert error["kind"] == "InvalidData"
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        Image.fromarray(digits[i]).resize((9, 9)).save(tmp_path / "photos" / f"{i}.png")
+    done = CliRunner().invoke(app, ["predict", "study", str(tmp_path / "photos"), "--top", "2"])
+    assert done.exit_code == 0
+    assert [line.count("digit") for line in done.stdout.splitlines()] == [2, 2]
+    assert done.stderr == "parti: as in training, 9 × 9 pixels became 8 × 8\n"
 
 
 def test_the_template_imports_nothing_of_parti():

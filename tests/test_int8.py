@@ -10,6 +10,7 @@ from torch import nn
 from compression_makers import trained
 from parti.core.errors import InvalidSettings, TrialError
 from parti.deploy.check import onnx_logits
+from parti.deploy.compression import int8
 from parti.deploy.compression.int8 import quantize
 from parti.deploy.compression.versions import raw_images
 from parti.deploy.model import DeployedModel
@@ -47,6 +48,9 @@ def test_it_is_small_and_right(model, tmp_path, capfd):
     weights = {t.name: t for t in onnx.load(made.file).graph.initializer}
     int8 = [t for t in weights.values() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1]
     assert len(int8) == 5, "all convolutions and the classifier"
+    graph = onnx.load(made.file)
+    onnx.checker.check_model(graph, full_check=True)
+    assert not graph.graph.value_info, "shapes of what is inside make the file larger"
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err == ""
@@ -54,6 +58,23 @@ def test_it_is_small_and_right(model, tmp_path, capfd):
     np.testing.assert_allclose(one, onnx_logits(made.file)(images[:7])[:1], atol=1e-5)
     right = onnx_logits(file)(images)
     assert np.abs(onnx_logits(made.file)(images) - right).max() < 0.2 * np.abs(right).max()
+
+
+def test_it_computes_the_same_without_the_shapes_that_only_the_quantizer_needs(
+    model, tmp_path, monkeypatch
+):
+    file, data = model
+    images = raw_images(data.train_images[:64])
+    lean = quantize(file, tmp_path / "lean.onnx", images, scorer(data), floor=0)
+    monkeypatch.setattr(int8, "_without_shapes", Path.read_bytes)
+    full = quantize(file, tmp_path / "full.onnx", images, scorer(data), floor=0)
+    assert onnx.load(full.file).graph.value_info
+    assert lean.file.stat().st_size < full.file.stat().st_size - 1000
+    right = onnx_logits(full.file)(images)
+    np.testing.assert_array_equal(onnx_logits(lean.file)(images), right)
+    openvino = pytest.importorskip("openvino")
+    compiled = openvino.Core().compile_model(str(lean.file), "CPU")
+    np.testing.assert_allclose(compiled(images)[0], right, atol=0.1 * np.abs(right).max())
 
 
 def test_the_layers_that_hurt_stay_float(model, tmp_path):

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -204,6 +205,8 @@ def test_the_page_is_shown_with_its_policy(server):
     assert html.startswith(b"<!doctype html>")
     assert "script-src 'sha256-" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
+    assert b"Classify an image with digits-of-8-8" in html
+    assert b"digit 9" in html
 
 
 # Together
@@ -301,6 +304,46 @@ def test_the_token_comes_from_the_environment_too(made):
             assert answer.status == 200
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(url, timeout=5)
+
+
+def test_probabilities_are_tempered_and_logits_are_not(made, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(made[0], folder)
+    told = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**told, "temperature": 0.1}))
+    right = logits(made, some(1))[0]
+    expected = np.exp((right - right.max()) / 0.1)
+    with command(str(folder), PARTI_TOKEN=TOKEN) as running:
+        key = {"authorization": f"Bearer {TOKEN}"}
+        body, kind = form(png(digits(1)[0]))
+        answer = ask(running, "/predict?top=10", body, content_type=kind, **key)[1]
+        top = answer["predictions"][0]["top"]
+        assert [one["class"] for one in top] == [f"digit {k}" for k in np.argsort(-right)]
+        assert top[0]["probability"] == pytest.approx(1 / expected.sum(), rel=1e-3)
+        raw = ask(running, INFER, tensor_body(some(1)), content_type="application/json", **key)[1]
+        np.testing.assert_allclose(raw["outputs"][0]["data"], right, rtol=1e-3, atol=1e-4)
+        page = ask(running, "/")[1]
+        assert b"Classify an image" in page
+        assert b"digit" not in page, "who has no token is told nothing of the model"
+
+
+def test_a_folder_without_a_model_is_told_from_a_study_that_is_not_there(made, tmp_path):
+    import typer
+    from typer.testing import CliRunner
+
+    from parti.app import serving
+
+    app = typer.Typer()
+    serving.register(app)
+    store = ["--store", f"sqlite:///{tmp_path}/none.db"]
+    (tmp_path / "empty").mkdir()
+    said = " ".join(CliRunner().invoke(app, [str(tmp_path / "empty"), *store]).output.split())
+    assert "no model.json with a model.onnx" in said
+    assert "a folder that `parti export` has written" in said
+    study = CliRunner().invoke(app, [str(made[0].parent), *store])
+    assert study.exit_code == 2
+    said = " ".join(study.output.split())
+    assert f"name {made[0]}, or the study by its name, {made[0].parent.name}" in said
 
 
 def test_a_port_that_is_taken_is_said_so(server, made):

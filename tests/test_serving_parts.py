@@ -350,6 +350,17 @@ def test_metrics_are_read_by_prometheus_own_parser():
     assert found["parti_refused_connections_total", "slow head"] == 1
 
 
+def test_the_page_names_the_model_and_its_classes_as_text():
+    made = page("<script>alert(1)</script>", ["a & b", "<b>bold</b>", *map(str, range(30))])
+    assert "<script>alert" not in made.html
+    assert "<h1>Classify an image with &lt;script&gt;alert(1)&lt;/script&gt;</h1>" in made.html
+    assert "32 classes: a &amp; b, &lt;b&gt;bold&lt;/b&gt;, 0, " in made.html
+    assert ", 17, …." in made.html
+    assert made.policy == page().policy
+    assert "<title>Classify an image</title>" in page().html
+    assert "classes:" not in page().html
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_may_run_only_its_own_script():
     made = page()
     assert "http" not in made.html

@@ -20,6 +20,7 @@ from parti.deploy.export import (
     checked,
     described_files,
     partial_folder,
+    usual_modes,
     write_json,
     written,
 )
@@ -66,7 +67,7 @@ def export_again(model: Path, to: Path, formats: Sequence[str] | None = None) ->
             described |= _make(model, partial, missing, described)
         if set(wanted) != set(present):
             _describe(partial, described)
-        partial.chmod(0o755)
+        usual_modes(partial)
         partial.rename(to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -129,6 +130,8 @@ def _describe(folder: Path, described: dict[str, Any]) -> None:
     left_out = set(FORMATS) - set(_formats_in(folder))
     if "onnx" in left_out:
         left_out.add(FLOAT32)
+        if own := described.pop("temperatures", None):
+            described["temperature"] = own[FLOAT32]  # what is left was made of that version
     for key in ("agreement", "latency_ms", "latency_conditions"):
         facts = described.get(key, {})
         described[key] = {name: fact for name, fact in facts.items() if name not in left_out}

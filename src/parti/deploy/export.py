@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 
 from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings, PartiError
-from parti.deploy.card import card
+from parti.deploy.card import card, without_paths
 from parti.deploy.check import Agreement, Compute, agreement, torch_logits
 from parti.deploy.formats import FORMATS, USUAL, checked_formats
 from parti.deploy.formats.triton import LABELS
 from parti.deploy.model import DeployedModel
+from parti.deploy.temperature import checked_temperature
 from parti.evaluators.runtimes.measuring import Timing, hardware, timed, torch_threads
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "described_files",
     "export",
     "partial_folder",
+    "usual_modes",
     "write_json",
     "written",
 ]
@@ -82,9 +85,11 @@ def export(
         folder: where to write; it must not exist, unless as an earlier export, which is replaced.
         info: what to say of the model, as JSON values, kept in model.json. `classes` (names, in
             the order of the logits) is required; the card shows `name`, `description`,
-            `architecture`, `data`, `training`, `value_range` ([least, largest] pixel value,
-            [0, 255] unless given), `metrics` (name to number), `conditions` (metric name to
-            the conditions it holds under), `limits` and `license`.
+            `architecture`, `data` (of its `origin`, a path, only the last folder is kept),
+            `training`, `value_range` ([least, largest] pixel value, [0, 255] unless given),
+            `metrics` (name to number), `conditions` (metric name to the conditions it holds
+            under), `temperature` (what predict.py and the server divide logits by for
+            probabilities), `limits` and `license`.
         samples: [n, channels, height, width] float32, real images as raw pixels, at least one.
         formats: which of `parti.deploy.formats.FORMATS`.
         keep: where to keep the samples (.npz) for checking formats that are made later; it is no
@@ -113,6 +118,7 @@ def export(
         write_json(partial / MODEL_JSON, described)
         (partial / "README.md").write_text(card(described), encoding="utf-8")
         files = {name: int(facts["bytes"]) for name, facts in described_files(partial).items()}
+        usual_modes(partial)
         _publish(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -167,6 +173,23 @@ def accompany(formats: Sequence[str], folder: Path, classes: Sequence[str]) -> N
         (folder / FORMATS["triton"].file / LABELS).write_text(text, encoding="utf-8")
 
 
+def usual_modes(folder: Path) -> None:
+    """Let everybody read a folder and all in it whom the umask lets read new files.
+
+    Some writers (safetensors) and temporary folders shut out all but the owner.
+
+    Args:
+        folder: in which all files and folders are meant.
+    """
+    probe = folder / ".mode"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in (folder, *folder.rglob("*")):
+        # Who may read a folder may enter it.
+        path.chmod(mode | (mode & 0o444) >> 2 if path.is_dir() else mode)
+
+
 def _milliseconds(compute: Compute, images: NDArray[np.float32]) -> float:
     with torch_threads(1):
         return float(np.median(timed(lambda: compute(images), TIMING)) * 1e3)
@@ -207,6 +230,7 @@ def _check_arguments(folder: Path, info: Mapping[str, Any], samples: NDArray[Any
         json.dumps(_plain(info), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidSettings(f"info must hold JSON values only: {error}") from error
+    checked_temperature(info.get("temperature"))
     if folder.exists() and not (folder / MODEL_JSON).is_file():
         raise InvalidSettings(
             f"{folder} exists and is no earlier export (it has no {MODEL_JSON}); choose a new name"
@@ -245,9 +269,14 @@ def _description(
     info: Mapping[str, Any],
     samples: NDArray[np.float32],
 ) -> dict[str, Any]:
+    given = _plain(info)
+    temperature = checked_temperature(given.pop("temperature", None))
+    if isinstance(given.get("data"), Mapping):
+        given["data"] = without_paths(given["data"])
     return {
         "value_range": [0, 255],
-        **_plain(info),
+        **given,
+        **({"temperature": temperature} if temperature is not None else {}),
         "layout": LAYOUT,
         "input": "images",
         "output": "logits",
@@ -296,7 +325,6 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
 
 def _publish(partial: Path, folder: Path) -> None:
     """Give a complete folder its name; an earlier export of that name is replaced."""
-    partial.chmod(0o755)
     if not folder.exists():
         partial.rename(folder)
         return

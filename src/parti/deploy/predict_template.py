@@ -2,7 +2,7 @@
 """Predict the classes of images with the model that lies beside this file.
 
     python predict.py photo.png other.jpg --top 3
-    python predict.py images.npy --json
+    python predict.py photos/ images.npy --json
     python predict.py photo.png --model model_float32.onnx
 
     from predict import Model
@@ -32,9 +32,10 @@ except ImportError as error:
         "pip install numpy onnxruntime pillow"
     ) from error
 
-__all__ = ["MODEL", "Model", "PredictError", "Preparation", "find_model"]
+__all__ = ["MODEL", "Model", "PredictError", "Preparation", "find_model", "shares", "show"]
 
 MODEL = "model.onnx"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 CHANNELS = (1, 3, 4)
 LAYOUTS = ("HW", "HWC", "CHW", "NHW", "NHWC", "NCHW")
@@ -54,9 +55,9 @@ class Preparation:
         info: what model.json says.
         classes: names, in the order of the logits.
         channels: of the model's images.
-        height: of them, in pixels.
-        width: of them, in pixels.
+        height, width: of them, in pixels.
         value_range: least and largest pixel value.
+        changed: what had to be changed in images so far, the first time each.
 
     Raises:
         PredictError: model.json is missing or broken.
@@ -64,6 +65,7 @@ class Preparation:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = Path(__file__).resolve().parent if folder is None else Path(folder)
+        self.changed: dict[str, str] = {}
         try:
             info = json.loads((self.folder / "model.json").read_text(encoding="utf-8"))
             self.info: dict[str, Any] = info
@@ -71,11 +73,19 @@ class Preparation:
             self.channels, self.height, self.width = (int(size) for size in info["input_shape"])
             low, high = info["value_range"]
             self.value_range: tuple[float, float] = (float(low), float(high))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.temperature(MODEL)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise PredictError(
                 f"{self.folder / 'model.json'} cannot be read ({type(error).__name__}: {error}); "
                 "keep predict.py, model.json and the model together, as they were exported"
             ) from error
+
+    def temperature(self, file: str) -> float:
+        """Return what the logits of a file are divided by for probabilities; 1 where unknown."""
+        found = self.info.get("temperatures", {}).get(file, self.info.get("temperature", 1))
+        if not 0 < float(found) < float("inf"):
+            raise PredictError(f"{self.folder / 'model.json'} has a temperature of {found}")
+        return float(found)
 
     def prepare(self, images: Any, layout: str | None = None) -> np.ndarray[Any, Any]:
         """Bring images to [n, channels, height, width] float32, as in training."""
@@ -85,10 +95,20 @@ class Preparation:
             images = self._pixels(images)
         batch = self._in_nhwc(np.asarray(images), layout)
         self._check_values(batch)
+        self._note(batch.shape[2], batch.shape[1], batch.shape[3] in (3, 4))
         batch = self._with_channels(batch)
         if batch.shape[1:3] != (self.height, self.width):
             batch = self._resized(batch)
         return np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32)
+
+    def _note(self, width: int, height: int, colour: bool) -> None:
+        """Remember what is about to be changed."""
+        if (width, height) != (self.width, self.height):
+            text = f"{width} × {height} pixels became {self.width} × {self.height}"
+            self.changed.setdefault("size", text)
+        if self.channels in (1, 3) and colour != (self.channels == 3):
+            was, is_ = ("colour", "grey") if colour else ("grey", "colour")
+            self.changed.setdefault("colour", f"{was} became {is_}")
 
     @property
     def _eight_bit(self) -> bool:
@@ -123,6 +143,7 @@ class Preparation:
             image = Image.fromarray(np.rint(values.clip(0, 65535) / 257).astype(np.uint8))
         elif image.mode == "PA" or "transparency" in image.info:
             image = image.convert("RGBA")
+        self._note(image.width, image.height, not deep and image.mode not in ("1", "L", "LA"))
         mode = ("L" if self._eight_bit else "F") if self.channels == 1 else "RGB"
         if image.mode != mode:
             image = image.convert(mode)
@@ -190,9 +211,7 @@ class Preparation:
 
     def _with_channels(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Drop transparency, and turn grey to colour or colour to grey, where it is needed."""
-        if batch.shape[3] == self.channels:
-            return batch
-        if batch.shape[3] == 4:
+        if batch.shape[3] == 4 != self.channels:
             batch = batch[..., :3]
         if batch.shape[3] == self.channels:
             return batch
@@ -241,6 +260,7 @@ class Model(Preparation):
     ) -> None:
         super().__init__(folder)
         path = find_model(self.folder, file)
+        self._temperature = self.temperature(path.name)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -269,19 +289,19 @@ class Model(Preparation):
         Raises:
             PredictError: the images cannot be used.
         """
-        probabilities = self.probabilities(images, layout)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(1, top)]
+        logits = self.logits(images, layout)
+        order = np.argsort(-logits, axis=1, kind="stable")[:, : max(1, top)]
         return [
             [(self.classes[k], float(row[k])) for k in best]
-            for row, best in zip(probabilities, order, strict=True)
+            for row, best in zip(shares(logits, self._temperature), order, strict=True)
         ]
 
     def probabilities(self, images: Any, layout: str | None = None) -> np.ndarray[Any, Any]:
-        """Compute the probability of every class, [n, classes]; arguments as in `predict`."""
-        logits = self.logits(images, layout).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        result: np.ndarray[Any, Any] = powers / powers.sum(axis=1, keepdims=True)
-        return result
+        """Compute the probability of every class, [n, classes]; arguments as in `predict`.
+
+        Logits are divided by the temperature in model.json, if one was fitted; no class changes.
+        """
+        return shares(self.logits(images, layout), self._temperature)
 
     def logits(self, images: Any, layout: str | None = None) -> np.ndarray[Any, Any]:
         """Compute the model's logits, [n, classes] float32; arguments as in `predict`."""
@@ -292,6 +312,14 @@ class Model(Preparation):
             for i in range(0, len(ready), 256)
         ]
         return np.concatenate(parts)
+
+
+def shares(logits: np.ndarray[Any, Any], temperature: float) -> np.ndarray[Any, Any]:
+    """Return softmax(logits / temperature), [n, classes] float64."""
+    wide = logits.astype(np.float64) / temperature
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    result: np.ndarray[Any, Any] = powers / powers.sum(axis=1, keepdims=True)
+    return result
 
 
 def find_model(folder: Path, file: str | Path = MODEL) -> Path:
@@ -315,43 +343,54 @@ def _pillow(purpose: str) -> Any:
     return Image
 
 
+def show(
+    model: Model, named: list[str], top: int, as_json: bool, layout: str | None = None
+) -> list[str]:
+    """Print the classes of files and of images in folders; return what was changed in images."""
+    found: list[dict[str, Any]] = []
+    for path in [file for name in named for file in _files(name)]:
+        results = model.predict(path, top, layout if path.endswith(".npy") else None)
+        for index, best in enumerate(results):
+            row = [{"class": name, "probability": p} for name, p in best]
+            found.append({"file": path, "index": index, "top": row})
+            if not as_json:
+                label = path if len(results) == 1 else f"{path}[{index}]"
+                print(f"{label}: " + ", ".join(f"{name} {p:.4f}" for name, p in best))
+    if as_json:
+        print(json.dumps({"predictions": found}, ensure_ascii=False))
+    return list(model.changed.values())
+
+
+def _files(name: str) -> list[str]:
+    """A file, or the images in a folder and its folders, by name."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return [name]
+    files = [str(path) for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    if files:
+        return files
+    raise PredictError(f"{name} is a folder without images ({', '.join(SUFFIXES)})")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status, 1 when a file could not be used."""
-    parser = argparse.ArgumentParser(
-        prog="predict.py", description="Predict the classes of images."
-    )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or .npy arrays")
+    parser = argparse.ArgumentParser(prog="predict.py", description="Classify images.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders, .npy arrays")
     parser.add_argument("--top", type=int, default=1, help="how many classes to show (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--layout", choices=LAYOUTS, help="axes of .npy arrays (default: guessed)")
-    parser.add_argument(
-        "--model",
-        default=MODEL,
-        metavar="FILE",
-        help=f"ONNX file, beside this program or a path (default {MODEL})",
-    )
+    beside = f"ONNX file, beside this program or a path (default {MODEL})"
+    parser.add_argument("--model", default=MODEL, metavar="FILE", help=beside)
     options = parser.parse_args(arguments)
-    found: list[dict[str, Any]] = []
     try:
         model = Model(file=options.model)
-        for path in options.images:
-            results = model.predict(path, options.top, options.layout if _is_npy(path) else None)
-            for index, best in enumerate(results):
-                top = [{"class": name, "probability": share} for name, share in best]
-                found.append({"file": path, "index": index, "top": top})
-                if not options.json:
-                    label = path if len(results) == 1 else f"{path}[{index}]"
-                    print(f"{label}: " + ", ".join(f"{name} {p:.4f}" for name, p in best))
+        changed = show(model, options.images, options.top, options.json, options.layout)
     except PredictError as error:
         print(f"predict.py: {error}", file=sys.stderr)
         return 1
-    if options.json:
-        print(json.dumps({"predictions": found}, ensure_ascii=False))
+    if changed:
+        print(f"predict.py: as in training, {'; '.join(changed)}", file=sys.stderr)
     return 0
-
-
-def _is_npy(path: str) -> bool:
-    return path.endswith(".npy")
 
 
 if __name__ == "__main__":

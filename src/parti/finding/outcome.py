@@ -186,6 +186,7 @@ def _export(
             "data": summary(desk.data, desk.splits),
             "training": f"{winner['epochs']} epochs, seed of the best of {winner['seeds']}",
             "value_range": list(desk.seen.value_range),
+            "temperature": winner["metrics"]["temperature"]["value"],
             "metrics": {
                 "test_accuracy": winner["test_accuracy"],
                 "val_accuracy": winner["val_accuracy"],

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from parti.core.errors import InvalidData
 from parti.tasks.found import Picture, Pictures, few
@@ -270,7 +270,15 @@ def _convert(name: str, picture: Picture, target: _Target, only: _Look | None) -
                 image = ImageOps.exif_transpose(image)
             return _pixels(image, look, target)
     except UNREADABLE as error:
-        return f"{name} ({str(error).splitlines()[0][:80] if str(error) else type(error).__name__})"
+        return f"{name} ({_reason(error, name, picture)})"
+
+
+def _reason(error: Exception, name: str, picture: Picture) -> str:
+    """Why an image cannot be read, without the path on this machine or a place in memory."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that Pillow knows"
+    said = str(error).replace(str(picture), name) if isinstance(picture, Path) else str(error)
+    return said.splitlines()[0][:80] if said else type(error).__name__
 
 
 def _pixels(image: Image.Image, look: _Look, target: _Target) -> Pixels:

@@ -143,9 +143,22 @@ def _searched(
                 best, best_file, spared = tried[-1][1], file, tuple(ranked[:count])
             count *= 2
     partial = target.with_name(f".{target.name}.partial")
-    partial.write_bytes(best_file.read_bytes())
+    partial.write_bytes(_without_shapes(best_file))
     partial.replace(target)
     return Quantized(target, method, work.types, best, len(work.layers), spared, tuple(tried))
+
+
+def _without_shapes(file: Path) -> bytes:
+    """A model without the shapes of what is between its nodes.
+
+    Only the quantizer needs them; runtimes infer them, and they make up kilobytes.
+    """
+    import onnx
+
+    model = onnx.load(file)
+    del model.graph.value_info[:]
+    content: bytes = model.SerializeToString()
+    return content
 
 
 class _Work:

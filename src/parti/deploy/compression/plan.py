@@ -27,7 +27,10 @@ STEPS = tuple(DOERS)
 """All steps, in the order in which they are done."""
 
 LEAST_GAIN = 1.01
-"""A step must make the model so much smaller or faster; the clock alone differs by more."""
+"""A step that changes outputs must make the model so much smaller or faster (`versions.gain`)."""
+
+EXACT = frozenset({"fold"})
+"""Steps that change no output: they cost nothing, so that any byte less is a gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,9 @@ def compress(
 
     A step is undone when validation accuracy falls under that of the source less
     `max_accuracy_drop`, when a limit is broken that held before, or when the product of file size
-    and latency does not fall (for distillation: when accuracy does not rise). Everything is
-    decided on validation images and measured on ONNX files; test images are in no reach.
+    and latency does not fall (for distillation: when accuracy does not rise). Latencies that
+    differ by less than the clock are equal (`versions.gain`). Everything is decided on validation
+    images and measured on ONNX files; test images are in no reach.
 
     A call that was stopped goes on after the last cut or step when it is made again.
 
@@ -141,6 +145,7 @@ def compress(
     bench = Bench(data, folder)
     network = copy.deepcopy(model).cpu().eval()
     source = bench.version("source", bench.exported("source", network), network)
+    _check_measured(source, limits)
     floor = source.metrics["val_accuracy"] - max_accuracy_drop
     asked = (asdict(recipe), max_accuracy_drop, seed, seconds, len(data.train_labels))
     work = Work(
@@ -191,8 +196,9 @@ def check_limits(limits: Sequence[Constraint]) -> None:
     """
     if unknown := sorted({limit.metric for limit in limits} - MEASURED):
         raise InvalidSettings(
-            f"compression cannot keep to a limit on {unknown[0]!r}; it measures "
-            f"{', '.join(sorted(MEASURED))}"
+            f"compression cannot keep to a limit on {unknown[0]!r}, which it does not measure; it "
+            f"measures {', '.join(sorted(MEASURED))}. A study's own limits cannot be dropped: "
+            "search again without this one, or use the winner as it is"
         )
 
 
@@ -209,6 +215,15 @@ def _check(
         raise InvalidSettings(f"max_accuracy_drop={drop!r}: from 0 to 1; 0.01 is one point")
     if seconds is not None and not seconds > 0:
         raise InvalidSettings(f"a budget of {seconds!r} seconds: it must be more than 0")
+
+
+def _check_measured(source: Version, limits: Sequence[Constraint]) -> None:
+    for limit in limits:
+        if limit.metric not in source.metrics:
+            raise InvalidSettings(
+                f"{limit} cannot be kept to: {limit.metric} cannot be measured on these validation "
+                "images, which lack a class. Leave the limit out, or give more images"
+            )
 
 
 def _step(name: str, before: Version, work: Work) -> Step:
@@ -266,6 +281,8 @@ def _verdict(name: str, before: Version, after: Version, work: Work) -> tuple[bo
         said = f"validation accuracy {old:.4f} -> {new:.4f}"
         return new > old, said if new > old else f"{said}, which is no gain"
     said = _ratios(before, after)
-    if gain(before, after) < LEAST_GAIN and is_ >= was:
+    gained = gain(before, after)
+    pays = gained > 1 if name in EXACT else gained >= LEAST_GAIN
+    if not pays and is_ >= was:
         return False, f"{said}: no gain"
     return True, f"{said}, validation accuracy {old:.4f} -> {new:.4f}"

@@ -18,7 +18,14 @@ from parti.core.errors import InvalidSettings, PartiError
 from parti.deploy.card import FLOAT32, card
 from parti.deploy.check import Compute, agreement, onnx_logits, torch_logits
 from parti.deploy.compression.plan import Compressed
-from parti.deploy.export import MODEL_JSON, accompany, described_files, export, write_json
+from parti.deploy.export import (
+    MODEL_JSON,
+    accompany,
+    described_files,
+    export,
+    usual_modes,
+    write_json,
+)
 from parti.deploy.formats import FORMATS
 from parti.deploy.model import DeployedModel
 
@@ -48,7 +55,8 @@ def ship(
     Args:
         compressed: what was made; its final version is written.
         folder: where to write; it must not exist, unless as an earlier export, which is replaced.
-        info: as for `export`: classes, metrics, and so on; `mean` and `std` are required.
+        info: as for `export`: classes, metrics, and so on; `mean` and `std` are required. The
+            temperature is that of the final version.
         samples: [n, channels, height, width] real images as raw pixels, to check files on.
 
     Returns:
@@ -70,8 +78,10 @@ def ship(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
         made = Path(place) / "model"
         model = DeployedModel(compressed.float32.network, info["mean"], info["std"]).eval()
-        export(model, made, info=info, samples=samples, formats=("torch_export",))
+        own = {**info, "temperature": compressed.final.temperature}
+        export(model, made, info=own, samples=samples, formats=("torch_export",))
         _add_onnx(made, compressed, torch_logits(model), samples)
+        usual_modes(made)
         _replace(made, folder)
     return folder
 
@@ -96,6 +106,8 @@ def _add_onnx(
         if file not in (MODEL_JSON, "README.md")
     }
     if compressed.quantized:
+        # 1.0 divides by nothing: the temperature of model.onnx is not that of the float32 version.
+        described["temperatures"] = {FLOAT32: compressed.float32.temperature or 1.0}
         training = described.get("training")
         described["training"] = f"{training}. {ROUNDED}" if training else ROUNDED
     write_json(folder / MODEL_JSON, described)
@@ -104,7 +116,6 @@ def _add_onnx(
 
 def _replace(made: Path, folder: Path) -> None:
     """Give a complete folder its name; an earlier one goes with the temporary folder."""
-    made.chmod(0o755)
     aside = made.with_name("earlier")
     if folder.exists():
         folder.rename(aside)

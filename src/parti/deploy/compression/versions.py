@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from parti.core.study import Constraint
 from parti.deploy.check import onnx_logits
 from parti.deploy.model import DeployedModel
+from parti.deploy.temperature import fitted_temperature
 from parti.evaluators.complexity import complexity
 from parti.evaluators.latency import LatencyResult, measure_latency
 from parti.evaluators.to_onnx import to_onnx
@@ -28,7 +31,7 @@ __all__ = ["MEASURED", "Bench", "Version", "excess", "gain", "raw_images"]
 
 MEASURED = frozenset(
     {
-        *(f"val_{name}" for name in ("accuracy", "loss", "f1", "precision", "recall")),
+        *(f"val_{name}" for name in ("accuracy", "loss", "f1", "precision", "recall", "auc")),
         *("params", "macs", "activation_bytes", "bytes", "latency_ms", "latency_p95_ms"),
     }
 )
@@ -36,6 +39,10 @@ MEASURED = frozenset(
 
 ROUNDS = 3
 """Versions are timed in turns, so often; the quietest turn counts."""
+
+LEAST_NOISE = 0.03
+"""Latencies that differ by a smaller share are equal: the very same file differs by as much from
+one process to the next, even where its turns in one process agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,9 @@ class Version:
         network: the float32 network in it, or that it was quantized from.
         metrics: those of `MEASURED`.
         conditions: of the latency.
+        noise: by which share of the quietest turn the middle one was slower.
+        temperature: by which logits are to be divided for probabilities, fitted on validation
+            images; None where there is no best one, as when every image is right.
     """
 
     name: str
@@ -55,6 +65,8 @@ class Version:
     network: nn.Module
     metrics: Mapping[str, float]
     conditions: str
+    noise: float = 0.0
+    temperature: float | None = None
 
     def described(self) -> dict[str, object]:
         """Name, metrics and conditions as JSON values."""
@@ -72,7 +84,8 @@ class Bench:
     def __init__(self, data: SearchData, folder: Path) -> None:
         self._data, self._folder = data, folder
         self._images = raw_images(data.val_images)
-        self._times: dict[Path, LatencyResult] = {}
+        self._labels = torch.from_numpy(np.asarray(data.val_labels))
+        self._times = defaultdict[Path, list[LatencyResult]](list)
 
     def exported(self, name: str, network: nn.Module) -> Path:
         """Write a network as float32 ONNX, normalisation inside."""
@@ -86,7 +99,7 @@ class Bench:
 
     def accuracy(self, file: Path) -> float:
         """Validation accuracy of an ONNX file, from 0 to 1."""
-        return self._judged(file)["val_accuracy"]
+        return metrics(self._logits(file), self._labels)["accuracy"]
 
     def version(
         self, name: str, file: Path, network: nn.Module, beside: Version | None = None
@@ -107,30 +120,34 @@ class Bench:
             "activation_bytes": cost.activation_bytes,
             "bytes": file.stat().st_size,
         }
-        measured = {**self._judged(file), **counted}
-        return self.retimed(Version(name, file, network, measured, ""))
+        logits = self._logits(file)
+        judged = {f"val_{key}": value for key, value in metrics(logits, self._labels).items()}
+        fitted = fitted_temperature(logits, self._labels)
+        measured = {**judged, **counted}
+        return self.retimed(Version(name, file, network, measured, "", temperature=fitted))
 
     def race(self, files: Sequence[Path]) -> None:
-        """Time files in turns, and keep the quietest turn of each."""
+        """Time files in turns, beside what is known of them."""
         for _ in range(ROUNDS):
             for file in files:
                 found = measure_latency(file, self._data.input_shape, repeats=30, min_seconds=0.15)
-                known = self._times.get(file)
-                if known is None or found.median_ms < known.median_ms:
-                    self._times[file] = found
+                self._times[file].append(found)
 
     def retimed(self, version: Version) -> Version:
-        """The version with the latency that is known by now."""
-        found = self._times[version.file]
+        """The version with the latency of its quietest turn by now."""
+        turns = self._times[version.file]
+        found = min(turns, key=lambda turn: turn.median_ms)
+        middle = statistics.median(turn.median_ms for turn in turns)
         timed = {"latency_ms": found.median_ms, "latency_p95_ms": found.p95_ms}
-        conditions = f"{found.conditions}; the quietest of several rounds"
-        metrics = {**version.metrics, **timed}
-        return Version(version.name, version.file, version.network, metrics, conditions)
+        return replace(
+            version,
+            metrics={**version.metrics, **timed},
+            conditions=f"{found.conditions}; the quietest of several rounds",
+            noise=middle / found.median_ms - 1,
+        )
 
-    def _judged(self, file: Path) -> dict[str, float]:
-        logits = torch.from_numpy(onnx_logits(file)(self._images))
-        found = metrics(logits, torch.from_numpy(np.asarray(self._data.val_labels)))
-        return {f"val_{name}": value for name, value in found.items()}
+    def _logits(self, file: Path) -> Tensor:
+        return torch.from_numpy(onnx_logits(file)(self._images))
 
 
 def excess(version: Version, limits: Sequence[Constraint]) -> float:
@@ -147,10 +164,14 @@ def excess(version: Version, limits: Sequence[Constraint]) -> float:
 def gain(before: Version, after: Version) -> float:
     """How much smaller and faster: the product of the ratios of file size and latency.
 
-    1 is no gain; 4 means, say, half the bytes and half the time.
+    1 is no gain; 4 means, say, half the bytes and half the time. Latencies that differ by no more
+    than the clock does count as equal: by the sum of what turns of either version differed by, at
+    least `LEAST_NOISE`.
     """
     smaller = before.metrics["bytes"] / after.metrics["bytes"]
-    return smaller * before.metrics["latency_ms"] / after.metrics["latency_ms"]
+    faster = before.metrics["latency_ms"] / after.metrics["latency_ms"]
+    noise = 1 + max(LEAST_NOISE, before.noise + after.noise)
+    return smaller if 1 / noise <= faster <= noise else smaller * faster
 
 
 def raw_images(images: NDArray[Any]) -> NDArray[np.float32]:

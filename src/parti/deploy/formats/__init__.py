@@ -62,7 +62,7 @@ FORMATS: dict[str, Format] = {
     "safetensors": Format(
         "weights.safetensors",
         "safetensors",
-        "the network's weights, for network.py and `parti.deploy.model.load_model`",
+        "the network's weights by name",
     ),
     "torch_export": Format(
         "model.pt2",

@@ -21,7 +21,7 @@ from parti.deploy.serving.refused import RequestRefused
 __all__ = ["FREE_PATHS", "Access", "is_loopback"]
 
 FREE_PATHS = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
-"""What is answered without a token: health, and the page, which holds nothing of the model."""
+"""What is answered without a token: health, and the page, which then names nothing of the model."""
 
 SHORTEST_TOKEN = 16
 
@@ -44,6 +44,11 @@ class Access:
                 f"no spaces; this is one: {secrets.token_urlsafe()}"
             )
         self._digest = None if token is None else _digest(token)
+
+    @property
+    def locked(self) -> bool:
+        """Whether clients must send a token."""
+        return self._digest is not None
 
     def check(self, path: str, headers: Mapping[str, str]) -> None:
         """Let a request pass, or say why not.

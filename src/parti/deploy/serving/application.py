@@ -22,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import parti
+from parti.deploy.predict_template import shares
 from parti.deploy.serving.access import Access
 from parti.deploy.serving.batching import Batcher
 from parti.deploy.serving.guard import Guard, Queue
@@ -83,7 +84,8 @@ class Application:
         self._batcher = Batcher(
             model.logits, largest=largest_batch, delay_s=delay_s, seen=self.metrics.ran
         )
-        self._page = page()
+        # Whoever reaches a server that wants a token may read its page; it names nothing then.
+        self._page = page() if access.locked else page(model.name, model.classes)
         self.asgi: ASGIApp = Guard(self._starlette(), access, limits, self.metrics)
 
     def _starlette(self) -> Starlette:
@@ -258,16 +260,16 @@ class Application:
 
     def _best(self, logits: Floats, names: list[str | None], top: int) -> list[dict[str, Any]]:
         """What predict.py prints with --json, for each image."""
-        wide = logits.astype(np.float64)
-        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
-        shares = powers / powers.sum(axis=1, keepdims=True)
-        order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
+        probable = shares(logits, self._model.temperature)
+        order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
         classes = self._model.classes
         return [
             {
                 "file": name,
                 "index": index,
-                "top": [{"class": classes[k], "probability": float(shares[index, k])} for k in row],
+                "top": [
+                    {"class": classes[k], "probability": float(probable[index, k])} for k in row
+                ],
             }
             for index, (name, row) in enumerate(zip(names, order, strict=True))
         ]

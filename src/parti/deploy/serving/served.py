@@ -26,6 +26,7 @@ class ServedModel:
         name: in URLs: letters, digits, dots, dashes and underscores.
         session: of ONNX Runtime, with one input and one output.
         preparation: how images become tensors.
+        temperature: what logits are divided by for probabilities; those of `logits` are not.
 
     Attributes:
         input: name of the input.
@@ -34,8 +35,11 @@ class ServedModel:
         classes: names, in the order of the logits.
     """
 
-    def __init__(self, name: str, session: Any, preparation: Preparation) -> None:
+    def __init__(
+        self, name: str, session: Any, preparation: Preparation, temperature: float = 1.0
+    ) -> None:
         self.name = name
+        self.temperature = temperature
         self.input: str = session.get_inputs()[0].name
         self.output: str = session.get_outputs()[0].name
         self.shape = preparation.channels, preparation.height, preparation.width
@@ -97,7 +101,8 @@ def open_model(folder: Path, file: str | None = None, threads: int = 0) -> Serve
             "only models of one float32 input and one output can be served"
         )
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", str(info.get("name") or folder.resolve().name))
-    model = ServedModel(name.strip("-.") or "model", session, preparation)
+    own = name.strip("-.") or "model"
+    model = ServedModel(own, session, preparation, preparation.temperature(path.name))
     _try(model, path)
     return model
 
