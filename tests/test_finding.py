@@ -15,6 +15,7 @@ from parti.core.errors import InvalidSettings, InvalidStudy
 from parti.core.study import Constraint
 from parti.core.trial import State
 from parti.core.walks import tree_of
+from parti.deploy.temperature import checked_temperature
 from parti.evaluators.complexity import Complexity
 from parti.finding.attain import attainable
 from parti.finding.desk import Desk
@@ -73,6 +74,9 @@ def test_your_own_arrays_from_python(tmp_path: Path, monkeypatch) -> None:
     assert found.report.exists()
     assert all(t.metrics["latency_ms"] < 50 for t in found.trials)
     assert found.to_dict()["data"]["channels"] == 3
+    told = json.loads((found.folder / "model" / "model.json").read_text())
+    fitted = found.best["metrics"]["temperature"]["value"]
+    assert told["temperature"] == checked_temperature(fitted)
     again = find()
     assert again.summary() == found.summary()
     assert opened == [1], "a finished study does not open it again"
