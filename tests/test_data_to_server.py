@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,3 +94,20 @@ def test_a_port_that_is_taken_is_said_before_the_search(monkeypatch, tmp_path: P
     assert done.exit_code == 2
     assert f"port {port}, cannot be listened on" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"), [(["--budget", "20m"], 600.0), (["--trials", "3"], None)]
+)
+def test_compression_gets_half_of_the_budget_more(
+    budget: list[str], seconds: float | None, monkeypatch, tmp_path: Path
+) -> None:
+    asked = []
+    found = SimpleNamespace(study="one", folder=tmp_path)
+    monkeypatch.setattr(searching, "run_search", lambda *_: found)
+    monkeypatch.setattr(
+        searching, "compress_and_show", lambda *_, **more: asked.append(more) or {"model": "."}
+    )
+    done = CliRunner().invoke(app, ["search", "digits", "--compress", *budget])
+    assert done.exit_code == 0, done.output
+    assert [more["seconds"] for more in asked] == [seconds]

@@ -32,6 +32,9 @@ NAMED = ", ".join(name for name in STRATEGIES if name != "list")  # a list needs
 
 __all__ = ["register"]
 
+TO_COMPRESS = 0.5
+"""Compression after a search may take so much of the search's time, beyond it."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -104,7 +107,11 @@ def search(
         typer.Option("--predict-latency", help="Learn to predict latency, where that works."),
     ] = False,
     compress: Annotated[
-        bool, typer.Option("--compress", help="Then make the winner smaller, as parti compress.")
+        bool,
+        typer.Option(
+            "--compress",
+            help="Then make the winner smaller, as parti compress, in up to half of --budget more.",
+        ),
     ] = False,
     serve: Annotated[
         int | None,
@@ -172,7 +179,9 @@ def search(
         found = run_search(settings, study, store, workers, json_)
         folder = found.folder / "model"
         if compress:
-            folder = Path(compress_and_show(found.study, store=store, json_=json_)["model"])
+            most = None if settings.seconds is None else TO_COMPRESS * settings.seconds
+            done = compress_and_show(found.study, store=store, json_=json_, seconds=most)
+            folder = Path(done["model"])
         if serve is not None:
             serve_folder(folder, port=serve, json_=json_)
 
