@@ -1,6 +1,7 @@
 """Channels are cut with all that depends on them, and only while accuracy holds."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -57,6 +58,20 @@ def test_channels_that_do_nothing_go_first(importance):
     assert small.stem.conv.out_channels == 12
     images = torch.randn(4, *SHAPE)
     torch.testing.assert_close(small(images), network(images))
+
+
+@pytest.mark.parametrize("share", [0.8, 0.5])
+def test_each_layer_keeps_a_multiple_of_what_is_computed_at_once(share):
+    """A network whose layers are mostly narrow: no layer is cut to an odd number of channels."""
+    torch.manual_seed(0)
+    widths = [8, 8, 8, 8, 16, 40, 96]
+    layers = [conv_norm_act(i, o) for i, o in itertools.pairwise([1, *widths])]
+    network = assemble({"body": nn.Sequential(*layers), "head": head(96, 2)}).eval()
+    small = cut_channels(network, DATA, share)
+    left = [layer.conv.out_channels for layer in small.body]
+    assert sum(left) < sum(widths)
+    multiples = [4, 4, 4, 4, 4, 8, 16]
+    assert [n % size for n, size in zip(left, multiples, strict=True)] == [0] * len(widths)
 
 
 @pytest.mark.parametrize("name", ["depthwise", "grouped", "dense", "summed", "group norm"])

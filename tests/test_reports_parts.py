@@ -23,7 +23,7 @@ from parti.reports.blocks import MOST, Block, blocks
 from parti.reports.charts import Charts
 from parti.reports.diagram import graph, plan
 from parti.reports.facts import Rival
-from parti.reports.figures import change_axis, measure_axis, whole_axis
+from parti.reports.figures import SMALL, change_axis, measure_axis, whole_axis
 from parti.reports.figures_model import balance_figure, confusion_figure, curve_figures
 from parti.reports.figures_search import pareto_figures, progress_figures
 from parti.reports.markup import Html, join, tag
@@ -372,5 +372,6 @@ def test_axes_of_shares_end_at_100_per_cent_and_those_of_trials_have_no_half() -
     assert "autorangeoptions" not in measure_axis("params")
     assert whole_axis("trial", [0.0, 1.0])["dtick"] == 1
     assert "dtick" not in whole_axis("trial", [0.0, 40.0])
-    long = measure_axis("val_accuracy", "inherited weights")["title"]["text"]
-    assert long == "validation accuracy,<br>inherited weights"
+    long = measure_axis("val_accuracy", "inherited weights")["title"]
+    assert long["text"] == "validation accuracy, inherited weights"
+    assert long["font"]["size"] == SMALL

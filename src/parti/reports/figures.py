@@ -33,6 +33,9 @@ INK, SOFT, LINE = "var(--ink)", "var(--soft)", "var(--line)"
 PAPER, PANEL = "var(--paper)", "var(--panel)"
 CLEAR = "rgba(0,0,0,0)"
 
+SMALL = 11
+"""Size of letters of titles that are long, in pixels."""
+
 FEW = 10
 """So many epochs, or trials, have a tick each."""
 
@@ -109,10 +112,11 @@ def measure_axis(name: str, more: str = "") -> Figure:
 
     Args:
         name: of the metric.
-        more: what is special about it here, on a line of its own.
+        more: what is special about it here; in small letters, so that it fits a telephone.
     """
-    text = plain(label(name)) + (f",<br>{plain(more)}" if more else "")
-    title = {"text": text, "standoff": 10}
+    title: Figure = {"text": plain(label(name)), "standoff": 10}
+    if more:
+        title |= {"text": f"{title['text']}, {plain(more)}", "font": {"size": SMALL}}
     if not is_share(name):
         return {"title": title, "tickformat": "~s"}
     # What lies at 100 per cent is drawn whole: `points` are not cut off at the frame.

@@ -26,7 +26,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -60,6 +59,9 @@ MOST_CHANNELS, STRIDES, BISECTIONS = 0.9, 9, 3
 
 FACTOR, SMALLEST_CUT = 0.75, 0.06
 """Share that a first cut leaves; a cut that would take away less than this is not tried."""
+
+MULTIPLES = (16, 8, 4)
+"""Of what numbers of channels stay a multiple, by how many there are."""
 
 MOST_CUTS = 16
 
@@ -283,7 +285,7 @@ def _without_channels(
     images = torch.zeros(2, *data.input_shape)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of what it does not cut
-        torch_pruning.pruner.BasePruner(
+        _rounding(torch_pruning.pruner.BasePruner)(
             small,
             images,
             importance=ranked,
@@ -291,7 +293,7 @@ def _without_channels(
             pruning_ratio=ratio,
             max_pruning_ratio=MOST_CHANNELS,
             ignored_layers=[_last_layer(small, images)],
-            round_to=_multiple(small),
+            round_to=None if _grouped(small) else MULTIPLES[-1],
         ).step()
     small.zero_grad(set_to_none=True)
     with torch.no_grad():
@@ -299,18 +301,32 @@ def _without_channels(
     return small
 
 
-def _multiple(network: nn.Module) -> int:
-    """Of what channels stay a multiple: vector units compute so many at once.
+def _rounding(pruner: type) -> Any:
+    """The package's pruner, but for each layer with a multiple of its own."""
+
+    class Rounding(pruner):  # type: ignore[misc]
+        def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
+            own = _multiple(current_channels)
+            return int(super()._round_to(n_pruned, current_channels, own))
+
+    return Rounding
+
+
+def _multiple(channels: int) -> int:
+    """Of what the channels of a layer stay a multiple: vector units compute so many at once.
 
     ONNX Runtime on a processor with AVX-512, a residual network of 8 to 192 channels cut to half of
     its MACs: 0.085 ms with any number of channels, 0.064, 0.061 and 0.054 with multiples of 4, 8
-    and 16, and 0.090 before the cut.
+    and 16, and 0.090 before the cut. A network of 8 to 96 channels with any number of them took
+    1.24 times as long after a cut as before it.
     """
+    return next((size for size in MULTIPLES if 4 * size <= channels), min(MULTIPLES[-1], channels))
+
+
+def _grouped(network: nn.Module) -> bool:
+    """Whether the channels of a group are too few to be rounded."""
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    if not convolutions or any(1 < m.groups < m.in_channels for m in convolutions):
-        return 1  # the channels of a group are too few to be rounded
-    typical = median(module.out_channels for module in convolutions)
-    return next((size for size in (16, 8, 4) if 4 * size <= typical), 1)
+    return any(1 < module.groups < module.in_channels for module in convolutions)
 
 
 def _last_layer(network: nn.Module, images: Tensor) -> nn.Module:
