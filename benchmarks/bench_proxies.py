@@ -300,7 +300,7 @@ def main(argv: list[str]) -> list[tuple[str, float]]:
         "--fast",
         type=Small.parse,
         nargs="*",
-        default=[Small(8), Small(32), Small(32, 8)],
+        default=[Small(8), Small(16, 16), Small(32, 8), Small(64, 8)],
         help="batches to try the trio with: images, or imagesxpixels",
     )
     parser.add_argument("--floor", action="store_true", help="only the trio's times and floor")
