@@ -61,8 +61,8 @@ def locate(kind: str, name: str, built_in: Mapping[str, str]) -> tuple[ModuleTyp
     if not place or not attribute:
         known = {**built_in, **_registered(kind)}
         raise InvalidSettings(
-            f"no {kind} {name!r}{did_you_mean(name, known)}; choose one of {', '.join(known)}, or "
-            "name your own as 'package.module:name' or 'path/to/file.py:name'"
+            f"no {kind} {name!r}; choose one of {', '.join(known)}, or name your own as "
+            f"'package.module:name' or 'path/to/file.py:name'{did_you_mean(name, known)}"
         )
     if place.endswith(".py"):
         return _import_file(Path(place)), attribute
