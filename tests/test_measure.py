@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import parti
 from parti.app.cli import app
 from parti.core.errors import InvalidSettings
+from parti.finding import measured
 from parti.finding.measured import measure_study, versions_of
 
 TINY = f"{Path(__file__).with_name('tiny_space.py')}:tiny"
@@ -79,6 +80,18 @@ def test_the_table_fits_a_terminal(study) -> None:
     head = done.stdout.splitlines()[0].split()
     assert head == ["version", "val", "%", "runtime", "precision", "ms", "images/s", "KiB", "MiB"]
     assert "…" not in done.stdout
+
+
+def test_what_is_left_out_is_said_to_the_letter(study, monkeypatch) -> None:
+    """Brackets, as in names of extras, are markup to the library that prints."""
+    _, store = study
+    reason = "pip install 'parti[executorch]'"
+    here = {("onnxruntime", "float32")}
+    monkeypatch.setattr(measured, "unavailable", lambda *asked: "" if asked in here else reason)
+    asked = ["measure", "one", "--no-memory", "--store", store]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    assert f"executorch, float32: {reason}" in done.stdout
 
 
 def test_what_is_not_here_is_refused(study) -> None:

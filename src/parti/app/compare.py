@@ -135,12 +135,13 @@ def _run(
             watch=watch,
         )
     found = standings(comparison)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not quiet:
         _show(console, comparison, found)
     for run in comparison.failures[:5]:
         where = f"{run.contender} on {run.problem}, seed {run.seed}"
-        Console(stderr=True, highlight=False).print(f"parti: {where}: {run.error}", soft_wrap=True)
+        errors = Console(stderr=True, highlight=False, markup=False)
+        errors.print(f"parti: {where}: {run.error}", soft_wrap=True)
     files = write_comparison(out, comparison, found, command) if out is not None else []
     if not quiet:
         for file in files:

@@ -52,7 +52,7 @@ def compare_studies(
 def _show(compared: dict[str, object]) -> None:
     from parti.reports.side_by_side import compared_rows, sentences
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     names = [str(study["study"]) for study in compared["studies"]]  # type: ignore[attr-defined]
     _print(console, "", names, compared_rows(compared))
     for name in ("settings", "decisions"):

@@ -116,11 +116,12 @@ def show(found: Mapping[str, Any]) -> None:
             f"{version['bytes'] / 1024:,.1f}",
             f"{version['latency_ms']:.3f}",
         )
-    console = Console()
+    console = Console(highlight=False, markup=False)
     console.print(table)
     for step in found["steps"]:
         kept = "kept" if step["kept"] else "undone"
-        console.print(f"{step['name']}: {kept} after {step['seconds']:.0f} s; {step['why']}")
+        said = f"{step['name']}: {kept} after {step['seconds']:.0f} s; {step['why']}"
+        console.print(said, soft_wrap=True)
     before, after = (found[name]["test_accuracy"] for name in ("source", "final"))
     console.print(
         f"Test accuracy {before:.4f} -> {after:.4f} on {found['test_images']} images "

@@ -64,7 +64,7 @@ def measure(
 
 
 def _show(measured: Mapping[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
     exposed = any(row["joules_per_image"] is not None for row in measured["rows"])
     for name in ("version", "val %", "runtime", "precision"):

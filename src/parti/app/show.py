@@ -29,7 +29,7 @@ __all__ = [
 
 def show_found(found: Found) -> None:
     """Print a result for people."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), title=found.study, title_justify="left")
     for column in ("", "test accuracy", "val accuracy", "params", "MACs", "latency"):
         table.add_column(column, justify="left" if not column else "right")
@@ -118,7 +118,7 @@ def table_of_recipes() -> None:
         table.add_column(column)
     for row in recipes():
         table.add_row(*(str(row[name]) for name in ("recipe", "paper", "space", "then")))
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 def recipes() -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ def table_of_studies(rows: Sequence[Mapping[str, Any]]) -> None:
             "–" if best_val is None else f"{best_val:.4f}",
             "–" if row["test_accuracy"] is None else f"{row['test_accuracy']:.4f}",
         )
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 def partial_result(

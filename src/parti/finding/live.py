@@ -30,14 +30,14 @@ def terminal_watcher(study: str) -> Iterator[Watcher]:
     if not sys.stderr.isatty():
         yield standard_error()
         return
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         yield Panel(console, live, study)
 
 
 def standard_error() -> Lines:
     """Lines on standard error."""
-    return Lines(Console(stderr=True, highlight=False))
+    return Lines(Console(stderr=True, highlight=False, markup=False))
 
 
 class Lines:
