@@ -242,5 +242,5 @@ def test_the_final_training_leaves_time_for_robustness(tmp_path) -> None:
         plan_finals(asked, 50_000, 700.0, [40.0], 0.0, 1, tmp_path / f"{once}.json", once)
         for once in (0.0, 200.0)
     ]
-    free = 0.95 * (700.0 - 12.0 - 4 * 30.0)
+    free = 0.95 * (700.0 - 12.0 - 4 * 20.0)
     assert [plan.epochs for plan in plans] == [int(free / 40), int((free - 200) / 40)]

@@ -52,7 +52,7 @@ FEWEST_IMAGES = 1_000
 SECONDS_TO_CONCLUDE = 12.0
 """Time kept free for testing, export and report."""
 
-LOOKS, SHARE_OF_A_LOOK = 4, 0.03
+LOOKS, SHARE_OF_A_LOOK = 4, 0.02
 """The winner is looked at further in so many ways, each of which gets this share of the budget."""
 
 FEWEST_SECONDS_TO_LOOK, MOST_SECONDS_TO_LOOK = 2.0, 120.0
