@@ -95,7 +95,7 @@ def _remark(
     return (
         f"{name}{free} has a better validation accuracy than what was found, with "
         f"{baseline['params']:,} parameters against {best['params']:,}: give the search a larger "
-        f"--budget, or take {name}"
+        "--budget"
     )
 
 
