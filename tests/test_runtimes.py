@@ -1,6 +1,8 @@
 """Runtimes, precisions, measuring in turn, memory and energy."""
 
+import sys
 import time
+import types
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,7 @@ from parti.core.trial import Job
 from parti.evaluators.latency import Latency, measure_latency
 from parti.evaluators.runtimes import RUNTIMES, energy, load_runtime, memory, unavailable
 from parti.evaluators.runtimes.energy import energy_counter, joules_per_call
+from parti.evaluators.runtimes.executorch import to_pte
 from parti.evaluators.runtimes.measuring import Timing, random_images, turns
 from parti.evaluators.runtimes.memory import memory_bytes
 from parti.evaluators.runtimes.onnx_runtime import onnx_precision
@@ -314,3 +317,10 @@ def test_what_is_left_of_a_static_graph_runs_one_batch_only(tmp_path):
         measure_latency(file, SHAPE, batch=3, **SHORT)
     dims = onnx.load(file).graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_value for d in dims] == [2, 1, 8, 8]
+
+
+def test_an_incomplete_executorch_is_told(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "executorch.exir", None)
+    monkeypatch.setitem(sys.modules, "executorch", types.ModuleType("executorch"))
+    with pytest.raises(InvalidSettings, match=r"not completely installed .*parti\[executorch\]"):
+        to_pte(nn.Flatten(), (1, 2, 2))

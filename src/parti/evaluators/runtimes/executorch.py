@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from parti.core.errors import TrialError
+from parti.core.errors import InvalidSettings, TrialError
 from parti.evaluators.modes import evaluating
 from parti.evaluators.runtimes.runtime import Call, Prepared, Setting
 from parti.evaluators.silence import silence
@@ -79,11 +79,19 @@ def to_pte(network: nn.Module, input_shape: Sequence[int], batch: int = 1) -> by
 
     Raises:
         TrialError: torch.export or ExecuTorch cannot.
+        InvalidSettings: ExecuTorch, or a package that it needs, is not installed.
     """
     with _silence(), evaluating(network), torch.no_grad():
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-
+        try:
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+                XnnpackPartitioner,
+            )
+            from executorch.exir import to_edge_transform_and_lower
+        except ImportError as error:
+            raise InvalidSettings(
+                f"ExecuTorch is not completely installed ({error}); install it again with: "
+                "pip install 'parti[executorch]', or choose another runtime"
+            ) from error
         try:
             images = (torch.zeros(batch, *input_shape),)
             program = torch.export.export(network, images, strict=False)
