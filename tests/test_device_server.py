@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.device_makers import BINARY, SERVER, ask, device, model
 
-from parti.deploy.device_server import Refused, check_model
+from parti.deploy.device_server import Refused, check_model, serve
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +256,14 @@ def test_other_machines_are_not_served_without_a_token() -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "PARTI_DEVICE_TOKEN" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--max-mb=-1", "--memory-mb=0", "--timeout=0", "--queue=-1"])
+def test_limits_that_nothing_can_meet_are_refused(option: str, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        serve(["--port", "0", option])
+    assert ended.value.code == 2
+    assert "must be positive" in capsys.readouterr().err
 
 
 def test_the_file_alone_is_enough_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings, TrialError
 from parti.core.trial import Job, Measurement
 from parti.evaluators import latency_features
+from parti.evaluators.devices import DeviceAway
 from parti.evaluators.latency_features import LatencyFeatures
 from parti.evaluators.latency_predictor import LatencyPredictor, cross_validated, design
 from parti.evaluators.predicted_latency import PredictedLatency
@@ -280,6 +281,23 @@ def test_what_cannot_be_measured_is_left_out(tmp_path: Path) -> None:
     assert 0 < len(failed) < 20
     assert all(row["architecture"]["edge0-1"] == "none" for row in failed)
     assert f"{20 - len(failed)} measurements" in evaluator.summary
+
+
+def test_a_device_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    """No architecture is to blame; what was measured before is kept."""
+
+    class Leaving(Device):
+        def __call__(self, job: Job) -> Iterator[Measurement]:
+            if len(self.measured) == 7:
+                raise DeviceAway("no device measured the model within 120 s")
+            yield from super().__call__(job)
+
+    with pytest.raises(DeviceAway, match="no device"):
+        predicting(tmp_path, Leaving())
+    back = Device()
+    evaluator = predicting(tmp_path, back, first=20, most=20)
+    assert len(back.measured) == 13
+    assert "20 measurements" in evaluator.summary
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:

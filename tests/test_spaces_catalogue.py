@@ -94,6 +94,8 @@ def test_errors_say_what_there_is(own, tmp_path):
         load_space(f"{own}:other")
     with pytest.raises(InvalidSettings, match=r"'number' in .* is a int, not a space"):
         load_space(f"{own}:number")
+    with pytest.raises(InvalidSettings, match=r"did you mean 'mine'"):
+        load_space(f"{own}:mien")
     with pytest.raises(InvalidSettings, match="it has no spaces"):
         load_space("json:dumps")
     with pytest.raises(InvalidSettings, match="there is no file"):

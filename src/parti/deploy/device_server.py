@@ -551,7 +551,10 @@ def serve(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 when it cannot serve as asked.
     """
-    asked = _parser().parse_args(arguments)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.queue < 0 or not all(x > 0 for x in (asked.max_mb, asked.memory_mb, asked.timeout)):
+        parser.error("--max-mb, --memory-mb and --timeout must be positive, --queue at least 0")
     try:
         server = _Server(asked, os.environ.get(TOKEN_VARIABLE) or None)
     except ImportError as error:

@@ -15,7 +15,15 @@ from urllib.parse import urlencode, urlsplit
 
 from parti.core.errors import InvalidSettings, PartiError, TrialError
 
-__all__ = ["PROTOCOL", "TOKEN_VARIABLE", "Device", "Link", "Timing", "parse_device"]
+__all__ = [
+    "PROTOCOL",
+    "TOKEN_VARIABLE",
+    "Device",
+    "DeviceAway",
+    "Link",
+    "Timing",
+    "parse_device",
+]
 
 PROTOCOL = 1
 """The version of the answers that is understood; `deploy.device_server` says which it gives."""
@@ -95,6 +103,10 @@ def parse_device(text: str) -> Device:
     return Device(url.rstrip("/"), name)
 
 
+class DeviceAway(TrialError):
+    """No device answered in time: the network is not to blame."""
+
+
 class _Later(Exception):
     """The device cannot answer now; asking again may help."""
 
@@ -165,7 +177,8 @@ class Link:
             The answer of the device: median_ms, p95_ms, n, conditions, device and more.
 
         Raises:
-            TrialError: the model cannot be measured, or no device answered in time.
+            DeviceAway: no device answered in time.
+            TrialError: the model cannot be measured.
             InvalidSettings: a device refuses the token.
         """
         path = f"/measure?{timing.query()}"
@@ -204,7 +217,7 @@ class Link:
             except _Later as later:
                 wait = max(pause * random.uniform(0.5, 1.0), later.pause)
                 if time.monotonic() + wait > end:
-                    raise TrialError(
+                    raise DeviceAway(
                         f"no device measured the model within {self.patience:g} s: {later}"
                     ) from later
             time.sleep(wait)

@@ -18,6 +18,7 @@ from parti.core.protocols import Evaluator, Space
 from parti.core.study import Constraint
 from parti.core.trial import Job, Measurement
 from parti.core.walks import sample
+from parti.evaluators.devices import DeviceAway
 from parti.evaluators.latency_features import LatencyFeatures
 from parti.evaluators.latency_predictor import (
     FEWEST_JUDGED,
@@ -146,6 +147,7 @@ class PredictedLatency:
 
         Raises:
             InvalidSettings: the file holds measurements made under other conditions.
+            DeviceAway: no device answers; what was measured before is kept.
         """
         known = len(self._kept())
         wanted = min(self.most, self.first * max(1, math.ceil(known / self.first)))
@@ -239,6 +241,8 @@ class PredictedLatency:
         try:
             for measurement in self.measuring(Job(architecture, seed=self.seed)):
                 metrics |= measurement.metrics
+        except DeviceAway:
+            raise
         except TrialError:
             metrics = {}  # it was tried; the predictor does without it
         if not self.file.exists() or not self.file.stat().st_size:

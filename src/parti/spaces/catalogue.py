@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 from parti.core.errors import InvalidSettings
-from parti.core.plugins import locate
+from parti.core.plugins import did_you_mean, locate
 from parti.core.program import Program
 from parti.core.protocols import Space
 
@@ -117,7 +117,7 @@ def _find(name: str) -> Space:
     spaces = [key for key, value in vars(module).items() if isinstance(value, Program)]
     offered = f"its spaces are {', '.join(spaces)}" if spaces else "it has no spaces"
     what = (
-        f"there is no {attribute!r} in {module.__file__}"
+        f"there is no {attribute!r} in {module.__file__}{did_you_mean(attribute, spaces)}"
         if found is None
         else f"{attribute!r} in {module.__file__} is a {type(found).__name__}, not a space"
     )
