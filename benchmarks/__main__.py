@@ -5,14 +5,29 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import bench_imports, bench_loop, bench_spaces, bench_training, bench_workers
+from benchmarks import (
+    bench_evaluation,
+    bench_imports,
+    bench_loop,
+    bench_spaces,
+    bench_training,
+    bench_workers,
+)
 
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Run all benchmarks.")
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     quick = ["--quick"] if parser.parse_args(argv).quick else []
-    for bench in (bench_imports, bench_spaces, bench_loop, bench_workers, bench_training):
+    benches = (
+        bench_imports,
+        bench_spaces,
+        bench_loop,
+        bench_workers,
+        bench_training,
+        bench_evaluation,
+    )
+    for bench in benches:
         assert bench.__doc__
         print(f"\n{bench.__doc__.splitlines()[0]}")
         bench.main(quick)

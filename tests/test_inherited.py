@@ -15,7 +15,7 @@ from parti.core.architecture import Architecture
 from parti.core.errors import InvalidArchitecture, InvalidSettings
 from parti.core.trial import Job
 from parti.core.walks import sample
-from parti.evaluators import inherited
+from parti.evaluators import inherited, learner
 from parti.evaluators.average import measure_statistics
 from parti.evaluators.feed import Pictures
 from parti.evaluators.inherited import InheritedWeights
@@ -103,7 +103,8 @@ def test_statistics_are_of_so_many_training_images_drawn_once(some, monkeypatch)
         measure_statistics(network, batches)
 
     monkeypatch.setattr(inherited, "measure_statistics", measure)
-    monkeypatch.setattr(inherited, "EVALUATION_BATCH", 20)
+    monkeypatch.setattr(inherited, "FEWEST_IN_A_BATCH", 20)
+    monkeypatch.setattr(learner, "MOST_AT_ONCE", 20)
     one = InheritedWeights(SPACE, DATA, untrained, images=50, device="cpu")
     measured(one, some[0])
     measured(one, some[1])

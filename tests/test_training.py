@@ -23,6 +23,8 @@ from parti.core.errors import Diverged, InvalidSettings, TrialError
 from parti.core.protocols import Evaluator
 from parti.core.trial import Job, Measurement
 from parti.evaluators.checkpoint import load_checkpoint
+from parti.evaluators.feed import Pictures
+from parti.evaluators.learner import explained, images_at_once
 from parti.evaluators.recipe import Recipe
 from parti.evaluators.trained import load_trained, predict, train
 from parti.evaluators.training import Training
@@ -422,6 +424,21 @@ def test_train_equals_the_evaluator() -> None:
         pixels = torch.from_numpy(data.val_images).float().permute(0, 3, 1, 2)
         direct = network((pixels - data.mean[0]) / data.std[0])
     torch.testing.assert_close(logits, direct, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("side", "device", "count"),
+    [(2, "cpu", 512), (8, "cpu", 512), (32, "cpu", 64), (224, "cpu", 8), (32, "meta", 512)],
+)
+def test_few_images_are_looked_at_together_on_a_cpu(side: int, device: str, count: int) -> None:
+    images = np.zeros((2, side, side, 1), np.uint8)
+    pictures = Pictures(images, (0.0,), (1.0,), torch.device(device), "stream")
+    assert images_at_once(pictures) == count
+
+
+def test_memory_that_ends_without_training_is_not_blamed_on_a_batch() -> None:
+    with pytest.raises(TrialError, match=r"^out of memory; a smaller network"), explained():
+        raise MemoryError
 
 
 def test_predicting_in_small_batches_changes_nothing() -> None:

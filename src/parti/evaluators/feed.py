@@ -85,6 +85,11 @@ class Pictures:
         self._images = as_tensor(np.ascontiguousarray(images)).to(device) if resident else None
 
     @property
+    def device(self) -> torch.device:
+        """On which the batches are."""
+        return self._device
+
+    @property
     def resident(self) -> bool:
         """Whether the images lie on the device."""
         return self._images is not None

@@ -21,7 +21,7 @@ from parti.core.program import Program
 from parti.core.trial import Job, Measurement
 from parti.evaluators.average import measure_statistics
 from parti.evaluators.feed import Pictures, as_tensor
-from parti.evaluators.learner import EVALUATION_BATCH, STATISTICS_IMAGES, explained, logits_of
+from parti.evaluators.learner import STATISTICS_IMAGES, explained, images_at_once, logits_of
 from parti.evaluators.machine import arranged, choose_device, derive, isolated, machine_for, place
 from parti.evaluators.recipe import Recipe
 from parti.supernets.share import Supernet
@@ -31,9 +31,12 @@ from parti.tasks.classification import metrics
 if TYPE_CHECKING:
     from parti.tasks.images import SearchData
 
-__all__ = ["InheritedWeights"]
+__all__ = ["InheritedWeights", "recalibrate"]
 
-PRECISE = Recipe(batch_size=EVALUATION_BATCH, precision="float32", compile=False)
+PRECISE = Recipe(precision="float32", compile=False)
+
+FEWEST_IN_A_BATCH = 64
+"""Of images that batch norms are measured on: variances within smaller batches are too small."""
 
 
 class InheritedWeights:
@@ -89,7 +92,7 @@ class InheritedWeights:
             TrialError: the subnet raises, or does not fit into memory.
         """
         began = time.perf_counter()
-        with explained(PRECISE), isolated(self._machine, derive(0, "inherited")):
+        with explained(), isolated(self._machine, derive(0, "inherited")):
             material = self._loaded()
             activate(material.supernet, job.architecture)
             logits = material.logits()
@@ -135,19 +138,34 @@ class _Material:
     ) -> None:
         self.supernet = supernet.eval()
         self.val_labels = val_labels
-        self._train, self._val, self._layout = train, val, layout
-        order = torch.randperm(
-            train.size, generator=torch.Generator().manual_seed(derive(0, "recalibration"))
-        )[:images]
-        # Parts of one size, as the mean over batches counts each of them alike.
-        self._parts = order.tensor_split(-(-len(order) // EVALUATION_BATCH))
+        self._train, self._val, self._layout, self._images = train, val, layout, images
 
     def logits(self) -> Tensor:
         """What the active subnet makes of the validation images, with statistics of its own."""
         with _kept_statistics(self.supernet):
-            images = (arranged(self._train.some(part), self._layout) for part in self._parts)
-            measure_statistics(self.supernet, images)
-            return logits_of(self.supernet, self._val, self._layout, EVALUATION_BATCH)
+            recalibrate(self.supernet, self._train, self._layout, self._images)
+            return logits_of(self.supernet, self._val, self._layout)
+
+
+def recalibrate(
+    network: nn.Module,
+    train: Pictures,
+    layout: torch.memory_format,
+    images: int = STATISTICS_IMAGES,
+) -> None:
+    """Measure batch norms on so many training images: always the same ones, in the same batches.
+
+    Args:
+        network: on the device of the images; changed in place.
+        train: the training images.
+        layout: the order of memory that suits the network.
+        images: how many; all of them when there are fewer.
+    """
+    generator = torch.Generator().manual_seed(derive(0, "recalibration"))
+    order = torch.randperm(train.size, generator=generator)[:images]
+    # Parts of one size, as the mean over batches counts each of them alike.
+    parts = order.tensor_split(-(-len(order) // max(FEWEST_IN_A_BATCH, images_at_once(train))))
+    measure_statistics(network, (arranged(train.some(part), layout) for part in parts))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from parti.evaluators.feed import Pictures
 from parti.evaluators.machine import Machine, arranged, derive, isolated, place
 from parti.evaluators.recipe import Recipe, learning_rate
 
-__all__ = ["EVALUATION_BATCH", "Learner", "Loss", "explained", "logits_of"]
+__all__ = ["Learner", "Loss", "explained", "images_at_once", "logits_of"]
 
 STATISTICS_IMAGES = 2048
 """How many training images give an averaged network its batch statistics."""
@@ -31,8 +31,8 @@ CHECK_STEPS = 16
 AUXILIARY = 0.4
 """Weight of an auxiliary classifier's loss (Liu et al., DARTS, ICLR 2019, appendix A.2)."""
 
-EVALUATION_BATCH = 512
-"""How many images are looked at together outside training."""
+PIXELS_AT_ONCE, FEWEST_AT_ONCE, MOST_AT_ONCE = 65_536, 8, 512
+"""How much is looked at together outside training; pixels count on a CPU alone."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 """What torch's messages say when memory is used up, where it has no error class for it."""
@@ -266,21 +266,41 @@ def check_logits(
 
 
 @torch.no_grad()
+def images_at_once(pictures: Pictures) -> int:
+    """How many images a network is best given together, outside training.
+
+    On a CPU 64 of 32x32, and fewer of larger ones: then what a layer leaves is still near the core
+    when the next one reads it (`benchmarks.bench_evaluation` compares). A GPU wants many.
+    """
+    if pictures.device.type != "cpu":
+        return MOST_AT_ONCE
+    count = PIXELS_AT_ONCE // (pictures.height * pictures.width)
+    return min(max(count, FEWEST_AT_ONCE), MOST_AT_ONCE)
+
+
 def logits_of(
-    network: nn.Module, pictures: Pictures, layout: torch.memory_format, batch_size: int
+    network: nn.Module,
+    pictures: Pictures,
+    layout: torch.memory_format,
+    batch_size: int | None = None,
 ) -> Tensor:
     """The logits of all pictures, [n, k] float32 on the CPU; the network is left in eval mode."""
     network.eval()
+    size = batch_size or images_at_once(pictures)
     parts = [
-        network(arranged(pictures.part(start, start + batch_size), layout))
-        for start in range(0, pictures.size, batch_size)
+        network(arranged(pictures.part(start, start + size), layout))
+        for start in range(0, pictures.size, size)
     ]
     return torch.cat([part.float() for part in parts]).cpu()
 
 
 @contextmanager
-def explained(recipe: Recipe) -> Iterator[None]:
-    """Turn whatever goes wrong with one network into a reason that the search can record."""
+def explained(recipe: Recipe | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong with one network into a reason that the search can record.
+
+    Args:
+        recipe: of its training; None where it is only looked at.
+    """
     full = False
     try:
         yield
@@ -295,6 +315,8 @@ def explained(recipe: Recipe) -> Iterator[None]:
     if full:  # outside the handler, so that the error no longer holds on to the tensors
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if recipe is None:
+            raise TrialError("out of memory; a smaller network is needed")
         raise TrialError(
             f"out of memory at a batch size of {recipe.batch_size}; "
             "a smaller batch_size or a smaller network is needed"

@@ -16,7 +16,7 @@ from parti.core.errors import TrialError
 from parti.core.protocols import Builder
 from parti.evaluators.checkpoint import load_checkpoint
 from parti.evaluators.feed import Memory, Pictures, as_tensor
-from parti.evaluators.learner import EVALUATION_BATCH, Learner, Loss, explained, logits_of
+from parti.evaluators.learner import Learner, Loss, explained, logits_of
 from parti.evaluators.machine import isolated, machine_for, place
 from parti.evaluators.recipe import Recipe, default_recipe
 
@@ -94,7 +94,7 @@ def predict(
     std: Sequence[float],
     device: str = "auto",
     threads: int | None = None,
-    batch_size: int = EVALUATION_BATCH,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Compute the logits of images, in float32 and evaluation mode.
 
@@ -105,7 +105,7 @@ def predict(
         std: likewise.
         device: a name that torch knows, or "auto".
         threads: of the CPU; None to leave them.
-        batch_size: images at a time.
+        batch_size: images at a time; None for what is quickest on the device.
 
     Returns:
         [n, k] float32 on the CPU.

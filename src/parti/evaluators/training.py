@@ -18,7 +18,7 @@ from parti.core.protocols import Builder
 from parti.core.trial import Job, Measurement
 from parti.evaluators.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from parti.evaluators.feed import Memory, Pictures, as_tensor, check_memory
-from parti.evaluators.learner import EVALUATION_BATCH, Learner, explained, logits_of
+from parti.evaluators.learner import Learner, explained, logits_of
 from parti.evaluators.machine import choose_device, derive, isolated, machine_for
 from parti.evaluators.recipe import Recipe, default_recipe
 from parti.tasks.classification import accuracy, metrics
@@ -194,7 +194,7 @@ class Training:
     def _validate(self, network: nn.Module, learner: Learner, *, last: bool) -> dict[str, float]:
         material = self._loaded()
         with isolated(learner.machine, derive(0, "validation")):
-            logits = logits_of(network, material.val, learner.layout, EVALUATION_BATCH)
+            logits = logits_of(network, material.val, learner.layout)
         if not torch.isfinite(logits).all():
             raise Diverged(
                 f"after epoch {learner.epoch} the network's outputs for validation images are NaN "

@@ -16,7 +16,7 @@ from parti.core.errors import Diverged, InvalidSettings
 from parti.core.program import Program
 from parti.evaluators.augment import draw
 from parti.evaluators.feed import Memory, Pictures, as_tensor
-from parti.evaluators.learner import EVALUATION_BATCH, check_logits, logits_of, make_optimizer
+from parti.evaluators.learner import check_logits, logits_of, make_optimizer
 from parti.evaluators.machine import arranged, derive, isolated, machine_for, place
 from parti.evaluators.recipe import learning_rate
 from parti.recipes.bench import Batch, Bench, Costs, Step, Successor
@@ -172,7 +172,7 @@ class Course:
         self.epoch, self._place = self.epoch + 1, 0
         with isolated(bench.machine, derive(self._seed, "validation", self.epoch)):
             self._step.settle()
-            logits = logits_of(bench.supernet, self._val, self._layout, EVALUATION_BATCH)
+            logits = logits_of(bench.supernet, self._val, self._layout)
         self.done = last or self.epoch >= self._bounds[-1] or self._step.done()
         measured = {
             "train_loss": self._total / count,

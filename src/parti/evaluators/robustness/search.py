@@ -8,16 +8,15 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from parti.core.errors import InvalidSettings
 from parti.core.protocols import Builder, Evaluator
 from parti.core.trial import Job, Measurement
-from parti.evaluators.average import measure_statistics
 from parti.evaluators.feed import Pictures
-from parti.evaluators.learner import EVALUATION_BATCH, STATISTICS_IMAGES, explained
-from parti.evaluators.machine import arranged, derive, isolated, machine_for, place
+from parti.evaluators.inherited import recalibrate
+from parti.evaluators.learner import explained
+from parti.evaluators.machine import derive, isolated, machine_for, place
 from parti.evaluators.robustness.measured import (
     LIGHT,
     PRECISE,
@@ -108,7 +107,7 @@ class Robust:
         for last in self._evaluator(job):
             yield last
         began = time.perf_counter()
-        with explained(PRECISE):
+        with explained():
             network = self._network(job)
             measured = {metric: self._measure(metric, network) for metric in self._metrics}
         yield Measurement(measured, last.step, last.seconds + time.perf_counter() - began)
@@ -140,10 +139,7 @@ class Robust:
         with isolated(machine, derive(0, "inherited")):
             train = Pictures(data.train_images, data.mean, data.std, machine.device)
             layout = place(network, machine, train.part(0, 2))
-            generator = torch.Generator().manual_seed(derive(0, "recalibration"))
-            order = torch.randperm(train.size, generator=generator)[:STATISTICS_IMAGES]
-            parts = order.tensor_split(-(-len(order) // EVALUATION_BATCH))
-            measure_statistics(network, (arranged(train.some(part), layout) for part in parts))
+            recalibrate(network, train, layout)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_gallery": None, "_supernet": None}
