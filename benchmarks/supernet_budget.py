@@ -64,8 +64,9 @@ def fitted(
         list(SupernetTraining(space, some(steps), short, device=device)(Job(Architecture({}))))
         return (clock(device) - began) / stages
 
-    one, two = timed(TIMED_STEPS), timed(2 * TIMED_STEPS)
-    step = max(two - one, 0.1 * one) / TIMED_STEPS
+    timed(TIMED_STEPS)  # warm up: the first call of every layer is slow
+    one, three = timed(TIMED_STEPS), timed(3 * TIMED_STEPS)
+    step = max(three - one, 0.2 * one) / (2 * TIMED_STEPS)
     between = max(0.0, one - TIMED_STEPS * step)  # validation, and what else an epoch ends with
     each = int(len(data.train_labels) * share) // size
     epochs = int(seconds / (each * step + between))
