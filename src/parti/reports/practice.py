@@ -87,8 +87,9 @@ def _calibration(metrics: Any, charts: Charts) -> Html | None:
     if isinstance(tempered, Mapping) and finite(tempered.get("value")) is not None:
         cooled = (
             f"Logits divided by a temperature of {tempered['value']:.2f}, fitted on "
-            f"{count(tempered.get('fitted_on'))} validation samples, would bring that to "
-            f"{percent(tempered.get('ece'))} without changing a prediction."
+            f"{count(tempered.get('fitted_on'))} validation samples, bring that to "
+            f"{percent(tempered.get('ece'))} without changing a prediction. Where model.json holds "
+            "a temperature, predict.py and the server show probabilities with it."
         )
     return join(
         tag("h3", "Whether its confidence can be believed"),
