@@ -24,7 +24,7 @@ from parti.core.protocols import Evaluator
 from parti.core.trial import Job, Measurement
 from parti.evaluators.checkpoint import load_checkpoint
 from parti.evaluators.feed import Pictures
-from parti.evaluators.learner import explained, images_at_once
+from parti.evaluators.learner import explained, images_at_once, logits_of
 from parti.evaluators.recipe import Recipe
 from parti.evaluators.trained import load_trained, predict, train
 from parti.evaluators.training import Training
@@ -439,6 +439,21 @@ def test_few_images_are_looked_at_together_on_a_cpu(side: int, device: str, coun
 def test_memory_that_ends_without_training_is_not_blamed_on_a_batch() -> None:
     with pytest.raises(TrialError, match=r"^out of memory; a smaller network"), explained():
         raise MemoryError
+
+
+def test_what_is_only_looked_at_keeps_no_graph() -> None:
+    seen = []
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.is_grad_enabled())
+        return images.new_zeros(len(images), 2)
+
+    network, data = Broken(watched), toy_data()
+    pictures = Pictures(data.val_images, data.mean, data.std, torch.device("cpu"))
+    logits_of(network, pictures, torch.contiguous_format)
+    predict(network, data.val_images, mean=data.mean, std=data.std)
+    assert seen
+    assert not any(seen)
 
 
 def test_predicting_in_small_batches_changes_nothing() -> None:

@@ -265,7 +265,6 @@ def check_logits(
         )
 
 
-@torch.no_grad()
 def images_at_once(pictures: Pictures) -> int:
     """How many images a network is best given together, outside training.
 
@@ -278,6 +277,7 @@ def images_at_once(pictures: Pictures) -> int:
     return min(max(count, FEWEST_AT_ONCE), MOST_AT_ONCE)
 
 
+@torch.no_grad()
 def logits_of(
     network: nn.Module,
     pictures: Pictures,
