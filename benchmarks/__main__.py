@@ -10,6 +10,7 @@ from benchmarks import (
     bench_imports,
     bench_loop,
     bench_spaces,
+    bench_step,
     bench_training,
     bench_workers,
 )
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> None:
         bench_loop,
         bench_workers,
         bench_training,
+        bench_step,
         bench_evaluation,
     )
     for bench in benches:

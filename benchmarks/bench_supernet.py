@@ -34,7 +34,7 @@ from benchmarks.tables import print_table
 from parti.networks.darts import Cell
 from parti.recipes.relaxation import Relaxation
 from parti.spaces.darts import darts
-from parti.supernets import fused_native
+from parti.supernets import fused_library
 from parti.supernets.fused_cells import fuse
 from parti.supernets.share import Relaxed, Supernet, supernet
 from parti.supernets.subnets import mix
@@ -163,12 +163,12 @@ class kernels:  # noqa: N801 - reads as a statement
         self.wanted = wanted
 
     def __enter__(self) -> None:
-        self.before = fused_native.library
+        self.before = fused_library.library
         if not self.wanted:
-            fused_native.library = lambda: None
+            fused_library.library = lambda: None
 
     def __exit__(self, *_: object) -> None:
-        fused_native.library = self.before
+        fused_library.library = self.before
 
 
 def floor(batch: int) -> tuple[float, float]:

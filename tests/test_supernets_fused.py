@@ -22,7 +22,7 @@ from parti.networks.operations import average_pool, max_pool, separable
 from parti.recipes.relaxation import Relaxation
 from parti.spaces.darts import darts
 from parti.spaces.nasbench201 import nasbench201
-from parti.supernets import fused_library, fused_native
+from parti.supernets import fused_library
 from parti.supernets.fused import Edge, FusedCell
 from parti.supernets.fused_cells import fuse
 from parti.supernets.fused_parts import Chain, Halving, Normed, Pool, part_of
@@ -35,7 +35,7 @@ Nodes = list[list[Edge]]
 @pytest.fixture(params=["native", "torch"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
-        monkeypatch.setattr(fused_native, "library", lambda: None)
+        monkeypatch.setattr(fused_library, "library", lambda: None)
     elif fused_library.library() is None:
         pytest.skip("no compiler on this machine")
     return request.param
@@ -46,7 +46,7 @@ def grouped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch's operations as on a GPU, over concatenated channels."""
     from parti.supernets import fused_torch
 
-    monkeypatch.setattr(fused_native, "library", lambda: None)
+    monkeypatch.setattr(fused_library, "library", lambda: None)
     monkeypatch.setattr(fused_torch, "_together", lambda _, items, key: alike(items, key))
     alike = fused_torch._alike
 

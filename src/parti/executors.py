@@ -26,6 +26,7 @@ from threading import Thread
 from typing import Any
 
 from parti.core.errors import InvalidSettings, PartiError, Rejected
+from parti.core.memory import keep_freed_memory
 from parti.core.protocols import Evaluator
 from parti.core.trial import Job, Measurement, State
 
@@ -171,6 +172,7 @@ def _start_worker(threads: int) -> None:
     # Read by torch, numpy and their libraries when they are imported, which is later.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
+    keep_freed_memory()
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -19,6 +19,7 @@ from parti.app.running import (
     limits,
     print_json,
 )
+from parti.core.memory import keep_freed_memory
 
 __all__ = ["compress_and_show", "register"]
 
@@ -84,6 +85,7 @@ def compress_and_show(study: str, *, store: str, json_: bool, **asked: Any) -> d
     """
     from parti.finding.compressing import compress_study
 
+    keep_freed_memory()
     try:
         found = compress_study(
             study, store=store, watch=lambda line: typer.echo(f"  {line}", err=True), **asked

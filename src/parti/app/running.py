@@ -20,6 +20,7 @@ from parti.core.errors import (
     SpaceError,
     StoreError,
 )
+from parti.core.memory import keep_freed_memory
 from parti.core.plugins import did_you_mean
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def run_search(
     from parti.finding.given import Given
     from parti.finding.live import terminal_watcher
 
+    keep_freed_memory()
     name = study or settings.name
     command = shlex.join(["parti", *hidden_token(sys.argv[1:])])
     try:

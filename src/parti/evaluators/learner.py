@@ -18,6 +18,7 @@ from parti.evaluators.augment import draw, mix
 from parti.evaluators.average import Average
 from parti.evaluators.feed import Pictures
 from parti.evaluators.machine import Machine, arranged, derive, isolated, place
+from parti.evaluators.quick import quickened
 from parti.evaluators.recipe import Recipe, learning_rate
 
 __all__ = ["Learner", "Loss", "explained", "images_at_once", "logits_of"]
@@ -113,7 +114,8 @@ class Learner:
         Raises:
             Diverged: the loss is NaN or infinite.
         """
-        with isolated(self.machine, derive(self._seed, "epoch", self.epoch)):
+        seed = derive(self._seed, "epoch", self.epoch)
+        with isolated(self.machine, seed), quickened(self.network, self.machine):
             generator = torch.Generator(self.machine.device)
             generator.manual_seed(derive(self._seed, "augment", self.epoch))
             dice = random.Random(derive(self._seed, "mixup", self.epoch))

@@ -18,6 +18,7 @@ from parti.evaluators.augment import draw
 from parti.evaluators.feed import Memory, Pictures, as_tensor
 from parti.evaluators.learner import check_logits, logits_of, make_optimizer
 from parti.evaluators.machine import arranged, derive, isolated, machine_for, place
+from parti.evaluators.quick import quickened
 from parti.evaluators.recipe import learning_rate
 from parti.recipes.bench import Batch, Bench, Costs, Step, Successor
 from parti.recipes.recipe import SupernetRecipe
@@ -149,7 +150,8 @@ class Course:
             for group in bench.optimizer.param_groups:
                 group["lr"] = rate
             batch, other = next(batches), None if held is None else next(held)
-            with isolated(bench.machine, derive(self._seed, "step", self.epoch, self._place)):
+            seed = derive(self._seed, "step", self.epoch, self._place)
+            with isolated(bench.machine, seed), quickened(bench.supernet, bench.machine):
                 loss += self._step(batch, other)
             self._place += 1
             if self._place % CHECK_STEPS == 0 or self._place == bench.steps:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from parti.core.elastic import Elastic, computed, possible
 from parti.core.errors import SpaceError
 from parti.supernets.cutting import Layer, cut
+from parti.supernets.depthwise import convolve
 
 __all__ = ["ElasticConv1d", "ElasticConv2d", "ElasticConvTranspose2d"]
 
@@ -103,7 +104,7 @@ class ElasticConv2d(_Forward, nn.Conv2d):
     """A convolution of images."""
 
     dimensions = 2
-    function = staticmethod(F.conv2d)
+    function = staticmethod(convolve)
 
 
 class ElasticConvTranspose2d(_Convolution, nn.ConvTranspose2d):

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parti.supernets import fused_native, fused_torch
+from parti.supernets.fused_library import suits
 from parti.supernets.fused_parts import Chain, Halving, Normed, Part, Pool, Term, part_of
 
 __all__ = ["Edge", "Fan", "FusedCell", "mix"]
@@ -74,7 +75,7 @@ def mix(terms: Sequence[Term], weights: Tensor) -> Tensor:
         terms: of one shape, from any number of edges; not empty.
         weights: one for each term.
     """
-    if all(fused_native.suits(term.values) for term in terms):
+    if all(suits(term.values) for term in terms):
         return fused_native.mix(fused_native.settled(terms), weights)
     return fused_torch.mix(terms, weights)
 
@@ -186,7 +187,7 @@ class FusedCell:
 
 def _terms(state: Tensor, parts: Sequence[Part]) -> list[Term]:
     """Apply operations to one state, those of a kind together."""
-    native = fused_native.suits(state)
+    native = suits(state)
     terms: dict[int, Term] = {}
     kinds: dict[tuple[type, bool, int], list[int]] = {}
     for place, part in enumerate(parts):

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from parti.supernets.fused_library import addresses, call, row_addresses, sizes, table
+from parti.supernets.fused_library import addresses, call, packed, row_addresses, sizes, table
 from parti.supernets.fused_parts import Term
 
-__all__ = ["Branches", "Mix", "Normalization", "Pools", "Separables", "moments_of", "packed"]
+__all__ = ["Branches", "Mix", "Normalization", "Pools", "Separables", "moments_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,11 +286,6 @@ def moments_of(x: Tensor) -> Tensor:
     found = x.new_empty(2, x.shape[1])
     call("moments", x.data_ptr(), sizes(x, 1), *row_addresses(found))
     return found
-
-
-def packed(x: Tensor) -> Tensor:
-    """The same images, the channels of a pixel next to each other."""
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _empty(x: Tensor, stride: int) -> Tensor:

@@ -20,14 +20,32 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-__all__ = ["SWITCH", "addresses", "call", "library", "row_addresses", "sizes", "table"]
+__all__ = [
+    "STRIDES",
+    "SWITCH",
+    "addresses",
+    "call",
+    "library",
+    "packed",
+    "row_addresses",
+    "sizes",
+    "suits",
+    "table",
+]
 
 SWITCH = "PARTI_NATIVE"
 """Environment variable that turns compiled kernels off when it is 0."""
 
-SOURCES = ("images.h", "mixing.cpp", "pooling.cpp", "separable.cpp")
+STRIDES = (1, 2)
+"""Those that there are kernels for."""
+
+LANES = 4
+"""The channels of a vector, at least."""
+
+SOURCES = ("depthwise.cpp", "depthwise.h", "images.h", "mixing.cpp", "pooling.cpp", "separable.cpp")
 
 FLAGS = (
     "-std=c++17",
@@ -59,6 +77,27 @@ def library() -> ctypes.CDLL | None:
         return ctypes.CDLL(str(compiled))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def suits(x: Tensor) -> bool:
+    """Whether images can be handled here.
+
+    Args:
+        x: (batch, channels, h, w).
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.shape[1] % LANES == 0
+        and x.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+        and library() is not None
+    )
+
+
+def packed(x: Tensor) -> Tensor:
+    """The same images, the channels of a pixel next to each other."""
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def call(kernel: str, *arguments: array[int] | int) -> None:

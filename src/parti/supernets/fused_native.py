@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from parti.supernets.fused_functions import (
@@ -19,33 +18,13 @@ from parti.supernets.fused_functions import (
     Pools,
     Separables,
     moments_of,
-    packed,
 )
-from parti.supernets.fused_library import library
+from parti.supernets.fused_library import STRIDES, packed
 from parti.supernets.fused_parts import Chain, Pool, Separable, Term, follow
 
-__all__ = ["chains", "handles", "mix", "pools", "settled", "suits"]
+__all__ = ["chains", "handles", "mix", "pools", "settled"]
 
 KERNELS = (3, 5)
-STRIDES = (1, 2)
-LANES = 4
-"""The channels of a vector, at least."""
-
-
-def suits(x: Tensor) -> bool:
-    """Whether images can be handled here.
-
-    Args:
-        x: (batch, channels, h, w).
-    """
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and x.shape[1] % LANES == 0
-        and x.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
-        and library() is not None
-    )
 
 
 def handles(part: Chain | Pool) -> bool:

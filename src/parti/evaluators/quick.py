@@ -1,0 +1,88 @@
+"""Layers that train more quickly on a CPU than torch's own, and compute the same but for rounding.
+
+A network has them while it trains, and torch's own before and after: so what is measured, exported
+and saved knows nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from parti.evaluators.machine import Machine
+from parti.supernets.depthwise import KERNELS, convolve
+
+__all__ = ["quickened"]
+
+
+class _Depthwise(nn.Conv2d):
+    """A depthwise convolution by the kernels of `parti.supernets.depthwise`, where they can."""
+
+    def _conv_forward(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        settings = (self.stride, self.padding, self.dilation, self.groups)
+        return convolve(images, weight, bias, *settings)
+
+
+class _GlobalPool(nn.AdaptiveAvgPool2d):
+    """The mean of each channel, whose gradient is written nowhere before it is used.
+
+    Torch writes it, in the default order of memory, so that whatever adds it to a gradient that is
+    channels-last goes through memory in leaps.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != 4:
+            return super().forward(images)
+        pooled: Tensor = _Mean.apply(images)  # type: ignore[no-untyped-call]
+        return pooled
+
+
+class _Mean(Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        ctx.shape = images.shape
+        return F.adaptive_avg_pool2d(images, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        pixels: int = ctx.shape[2:].numel()
+        return (gradient / pixels).expand(ctx.shape)
+
+
+def _quick(module: nn.Module) -> type[nn.Module] | None:
+    """What a layer may be while it trains; None for what it is."""
+    if type(module) is nn.Conv2d:
+        deep = module.groups == module.in_channels == module.out_channels > 1
+        plain = module.padding_mode == "zeros"
+        return _Depthwise if deep and plain and module.kernel_size[0] in KERNELS else None
+    if type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1)):
+        return _GlobalPool
+    return None
+
+
+@contextmanager
+def quickened(network: nn.Module, machine: Machine) -> Iterator[None]:
+    """Let layers of a network be quicker ones; weights, hooks and names stay.
+
+    Args:
+        network: trains within.
+        machine: nothing changes where it is no CPU, or compiles.
+    """
+    if machine.device.type != "cpu" or machine.compile:
+        yield
+        return
+    found = [(module, type(module), _quick(module)) for module in network.modules()]
+    changed = [(module, before) for module, before, after in found if after is not None]
+    for module, _, after in found:
+        if after is not None:
+            module.__class__ = after
+    try:
+        yield
+    finally:
+        for module, before in changed:
+            module.__class__ = before

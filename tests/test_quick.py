@@ -1,0 +1,233 @@
+"""Layers that train more quickly compute what torch's own do; memory that is freed is kept."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from parti.core.memory import keep_freed_memory
+from parti.evaluators.machine import Machine
+from parti.evaluators.quick import quickened
+from parti.spaces.mobile import mobile
+from parti.supernets import fused_library
+from parti.supernets.depthwise import KERNELS, convolve
+from parti.supernets.share import supernet
+from parti.supernets.subnets import activate, extract
+
+CPU = Machine(torch.device("cpu"))
+
+
+@pytest.fixture
+def compiled() -> None:
+    if fused_library.library() is None:
+        pytest.skip("no compiler on this machine")
+
+
+def images(*shape: int) -> Tensor:
+    return torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
+
+
+def network(side: int = 16) -> nn.Module:
+    space = mobile(3, 4, side, width=8)
+    tree = space.tree
+    assert tree is not None
+    torch.manual_seed(0)
+    largest = tree.walk(lambda choice: choice.options[-1])
+    return space.build(largest).to(memory_format=torch.channels_last)
+
+
+@given(
+    st.sampled_from([4, 8, 12, 16, 24, 48]),
+    st.integers(1, 9),
+    st.integers(1, 19),
+    st.sampled_from(KERNELS),
+    st.sampled_from([1, 2]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_depthwise_convolution_is_that_of_torch(
+    channels: int, h: int, w: int, side: int, stride: int, dilation: int, count: int, biased: bool
+) -> None:
+    """Forwards and backwards, against float64."""
+    if fused_library.library() is None:
+        pytest.skip("no compiler on this machine")
+    torch.manual_seed(channels * h + w)
+    x, weight = images(count, channels, h, w), torch.randn(channels, 1, side, side)
+    given_ = [x, weight.requires_grad_()]
+    if biased:
+        given_.append(torch.randn(channels, requires_grad=True))
+    bias = given_[2] if biased else None
+    form = (stride, side // 2 * dilation, dilation, channels)
+    out = convolve(x, weight, bias, *form)
+    assert "Depthwise" in str(out.grad_fn if not biased else out.grad_fn.next_functions[0][0])
+    gradient = torch.randn_like(out)
+    exact = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), *form)
+    torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-5)
+    for got, right in zip(
+        torch.autograd.grad(out, given_, gradient),
+        torch.autograd.grad(exact, given_, gradient.double()),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "form"),
+    [
+        (8, 3, {"padding": 1, "groups": 8}),
+        (6, 5, {"padding": 2, "groups": 6}),
+        (8, 5, {"padding": 1, "groups": 8}),
+        (8, 5, {"padding": 2, "groups": 4}),
+        (8, 5, {"padding": 6, "stride": 3, "dilation": 3, "groups": 8}),
+        (8, 5, {"padding": (2, 1), "groups": 8}),
+        (8, 5, {"padding": "valid", "groups": 8}),
+    ],
+)
+def test_what_has_no_kernel_is_left_to_torch(channels: int, side: int, form: dict) -> None:
+    x = images(2, channels, 9, 9)
+    weight = torch.randn(channels, channels // form["groups"], side, side)
+    assert torch.equal(convolve(x, weight, **form), F.conv2d(x, weight, **form))
+
+
+def test_without_gradients_or_kernels_torch_convolves(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = images(2, 8, 9, 9), torch.randn(8, 1, 5, 5)
+    form = {"padding": "same", "groups": 8}
+    right = F.conv2d(x, weight, **form)
+    with torch.no_grad():
+        assert torch.equal(convolve(x, weight, **form), right)
+    doubled = convolve(x.double(), weight.double(), **form)
+    assert torch.equal(doubled, F.conv2d(x.double(), weight.double(), **form))
+    monkeypatch.setattr(fused_library, "library", lambda: None)
+    assert torch.equal(convolve(x, weight, **form), right)
+
+
+def test_a_network_trains_as_it_would_with_torchs_layers(compiled: None) -> None:
+    """Its gradients are as near to those of float64 as torch's own, give or take."""
+    plain = network()
+    quick, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
+    x, gradient = images(8, 3, 16, 16), torch.randn(8, 4)
+    seen: list[str] = []
+    quick.register_forward_hook(lambda *_: seen.append("hook"))
+    kinds = [type(module) for module in quick.modules()]
+    plain.train()(x).backward(gradient)
+    exact.train()(x.double()).backward(gradient.double())
+    with quickened(quick.train(), CPU):
+        names = {type(module).__name__ for module in quick.modules()}
+        quick(x).backward(gradient)
+    assert {"_Depthwise", "_GlobalPool"} <= names
+    assert seen == ["hook"]
+    assert [type(module) for module in quick.modules()] == kinds
+
+    def flat(net: nn.Module) -> Tensor:
+        return torch.cat([p.grad.double().flatten() for p in net.parameters()])
+
+    truth = flat(exact)
+    ours, theirs = ((flat(net) - truth).norm() / truth.norm() for net in (quick, plain))
+    assert ours < 1e-3
+    assert ours < 5 * theirs
+    for one, two in zip(exact.buffers(), quick.buffers(), strict=True):
+        torch.testing.assert_close(two.double(), one.double(), rtol=1e-3, atol=1e-4)
+
+
+def test_layers_are_torchs_again_whatever_happens() -> None:
+    net = network()
+    kinds = [type(module) for module in net.modules()]
+    with pytest.raises(RuntimeError, match="odd"), quickened(net, CPU):
+        raise RuntimeError("odd")
+    assert [type(module) for module in net.modules()] == kinds
+
+
+@pytest.mark.parametrize(
+    "machine", [Machine(torch.device("meta")), Machine(CPU.device, compile=True)]
+)
+def test_only_what_a_cpu_runs_itself_is_changed(machine: Machine) -> None:
+    net = network()
+    kinds = [type(module) for module in net.modules()]
+    with quickened(net, machine):
+        assert [type(module) for module in net.modules()] == kinds
+
+
+def test_a_pool_of_one_pixel_is_that_of_torch() -> None:
+    """Its gradient too, added to another: as in squeeze and excitation."""
+    pools = nn.ModuleList([nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(2)])
+    x = images(2, 8, 6, 7)
+
+    def both() -> tuple[Tensor, Tensor]:
+        found: list[Tensor] = []
+        inside = x * 1.0
+        inside.register_hook(found.append)
+        out = (inside * pools[0](inside)).relu()
+        out.square().sum().backward()
+        return out, found[0]
+
+    right = both()
+    with quickened(pools, CPU):
+        assert type(pools[0]) is not nn.AdaptiveAvgPool2d
+        assert type(pools[1]) is nn.AdaptiveAvgPool2d
+        got = both()
+        assert got[1].is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(got, right)
+        (alone,) = torch.autograd.grad(pools[0](x).sum(), x)
+        assert torch.equal(pools[0](x[0].contiguous()), nn.AdaptiveAvgPool2d(1)(x[0].contiguous()))
+    torch.testing.assert_close(alone, torch.full_like(x, 1 / 42))
+
+
+def test_a_supernet_learns_by_the_kernels_what_its_networks_learn(compiled: None) -> None:
+    """The gradients of the largest kernels and of smaller ones, which are their middles."""
+    space = mobile(3, 4, 16, width=8)
+    shared = supernet(space)
+    assert space.tree is not None
+    for pick in (-1, 0):
+        member = space.tree.walk(lambda choice, pick=pick: choice.options[pick])
+        activate(shared, member)
+        plain = extract(shared, member).train()
+        x = images(4, 3, 16, 16).detach()
+        (loss, other) = (net(x).square().mean() for net in (shared.train(), plain))
+        loss.backward()
+        other.backward()
+        torch.testing.assert_close(loss, other, rtol=1e-4, atol=1e-6)
+        mine = sum(float(p.grad.square().sum()) for p in shared.parameters() if p.grad is not None)
+        theirs = sum(float(p.grad.square().sum()) for p in plain.parameters())
+        assert mine == pytest.approx(theirs, rel=1e-2)
+        shared.zero_grad()
+
+
+FAULTS = """
+import resource, sys
+from parti.core.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+import numpy as np
+def use():
+    for _ in range(20):
+        np.ones(20 * 2**20, np.uint8)
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_kept_for_what_comes_next() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, "keep"], capture_output=True, text=True, check=False
+    )
+    if "AssertionError" in done.stderr:
+        pytest.skip("no glibc")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 20 * 2**20 / 4096  # not even one of twenty was given back
+
+
+def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert not keep_freed_memory()
