@@ -18,6 +18,7 @@ from parti.evaluators.recipe import Recipe
 from parti.finding import Silent, specialize
 from parti.finding.desk import Desk
 from parti.finding.given import Given
+from parti.finding.plan import shares
 from parti.finding.settings import settings_of
 from parti.finding.sharing import recipe_of
 from parti.finding.supernet_plan import FEWEST_SEEN, SupernetPlan, fitted, halved, plan_supernet
@@ -358,6 +359,30 @@ def test_the_training_of_a_supernet_fits_into_its_time(tmp_path: Path) -> None:
         assert cost <= 260 or least
         seen = plan.epochs * plan.images
         assert seen >= FEWEST_SEEN or halved(PAPER, plan.halvings + 1) == smaller
+
+
+def test_longer_epochs_are_rehearsed_where_a_few_steps_tell_little(tmp_path: Path) -> None:
+    data, rehearsed = toy_data(train=6400, side=32), []
+    endless = replace(PAPER.training, epochs=10_000)
+    recipe = replace(PAPER, stages=(), held=0.0, training=endless)
+    batch = fitted(recipe, data, 1).training.batch_size
+
+    def seconds(recipe: SupernetRecipe, steps: int) -> float:
+        """The first steps meet dear paths: three of them count as ten."""
+        rehearsed.append(steps)
+        return 0.02 * (steps + (7 if steps >= 4 else 0))
+
+    def plan(budget: float) -> SupernetPlan:
+        settings = settings_of(data="toy", recipe="single-path", seconds=budget)
+        return plan_supernet(settings, recipe, data, seconds, tmp_path / f"{budget}.json")
+
+    epochs = plan(2000.0).epochs
+    assert rehearsed == [1, 4, 16, 64]
+    share = 0.9 * 2000 * shares(settings_of(data="toy", recipe="single-path")).supernet
+    assert epochs == pytest.approx(share / (0.02 * 6400 / batch), rel=0.05)
+    rehearsed.clear()
+    plan(60.0)
+    assert set(rehearsed) == {1, 4}
 
 
 def test_a_plan_follows_what_was_asked_and_is_kept(tmp_path: Path) -> None:

@@ -48,7 +48,12 @@ FEWEST_IMAGES = 1_000
 """It never sees fewer images in an epoch, if there are as many."""
 
 REHEARSED = (1, 4)
-"""The time of an epoch is measured for so many steps, and so many."""
+"""The time of an epoch is measured for so many steps, and so many; longer while that is quick,
+because where paths are drawn a few steps tell little."""
+
+LONGER, QUICK = 4, 0.01
+"""So many times as many steps are rehearsed again, as long as the last rehearsal took no more than
+this share of the supernet's time, and they are no more than an epoch of all images."""
 
 SAFETY = 0.9
 """Share of its time that is planned."""
@@ -115,9 +120,13 @@ def plan_supernet(
         smallest = halved(recipe, halvings + 1) == smaller
         few = epoch_seconds(smaller, REHEARSED[0])
         if smallest or few * FEWEST_SEEN / batch < HOPELESS * whole:
-            more = epoch_seconds(smaller, REHEARSED[1])
-            each = max(more - few, LEAST_PART * more) / (REHEARSED[1] - REHEARSED[0]) / batch
-            fixed = max(0.0, more - REHEARSED[1] * batch * each)
+            fewest, steps = REHEARSED
+            more = epoch_seconds(smaller, steps)
+            while 2 * stages * more < QUICK * whole and LONGER * steps * batch <= images:
+                few, fewest, steps = more, steps, LONGER * steps
+                more = epoch_seconds(smaller, steps)
+            each = max(more - few, LEAST_PART * more) / (steps - fewest) / batch
+            fixed = max(0.0, more - steps * batch * each)
             seconds = max(LEAST_PART * whole, whole - (time.monotonic() - began))
             epochs = seconds / (fixed + images * each)
             if smallest or epochs * images >= FEWEST_SEEN:
