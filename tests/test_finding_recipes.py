@@ -21,7 +21,16 @@ from parti.finding.given import Given
 from parti.finding.plan import shares
 from parti.finding.settings import settings_of
 from parti.finding.sharing import recipe_of
-from parti.finding.supernet_plan import FEWEST_SEEN, SupernetPlan, fitted, halved, plan_supernet
+from parti.finding.supernet_plan import (
+    FEWEST_SEEN,
+    Rehearsed,
+    SupernetPlan,
+    fitted,
+    halved,
+    plan_supernet,
+    rehearse,
+    watched,
+)
 from parti.finding.supernet_stages import train_supernet
 from parti.loop import Progress
 from parti.recipes import RECIPES
@@ -338,12 +347,12 @@ def planned(folder: Path, per_step: float, fixed: float = 0.0, **asked) -> Super
     """The plan for 640 images of 32 pixels, where a step takes so long at full size."""
     data = toy_data(train=640, side=32)
 
-    def seconds(recipe: SupernetRecipe, steps: int) -> float:
+    def rehearsed(recipe: SupernetRecipe, steps: int) -> Rehearsed:
         share = recipe.sizes["channels"] * recipe.sizes["cells"] / (36 * 20)
-        return fixed + steps * per_step * share
+        return Rehearsed(steps * per_step * share, fixed)
 
     settings = settings_of(data="toy", recipe="darts", **asked)
-    return plan_supernet(settings, PAPER, data, seconds, folder / "plan.json")
+    return plan_supernet(settings, PAPER, data, rehearsed, folder / "plan.json")
 
 
 def test_the_training_of_a_supernet_fits_into_its_time(tmp_path: Path) -> None:
@@ -362,27 +371,57 @@ def test_the_training_of_a_supernet_fits_into_its_time(tmp_path: Path) -> None:
 
 
 def test_longer_epochs_are_rehearsed_where_a_few_steps_tell_little(tmp_path: Path) -> None:
-    data, rehearsed = toy_data(train=6400, side=32), []
+    data, told = toy_data(train=6400, side=32), []
     endless = replace(PAPER.training, epochs=10_000)
     recipe = replace(PAPER, stages=(), held=0.0, training=endless)
-    batch = fitted(recipe, data, 1).training.batch_size
 
-    def seconds(recipe: SupernetRecipe, steps: int) -> float:
-        """The first steps meet dear paths: three of them count as ten."""
-        rehearsed.append(steps)
-        return 0.02 * (steps + (7 if steps >= 4 else 0))
+    def rehearsed(recipe: SupernetRecipe, steps: int) -> Rehearsed:
+        """The first steps meet dear paths; larger batches take longer, and less for an image."""
+        batch = recipe.training.batch_size
+        told.append((batch, steps))
+        return Rehearsed(2e-3 * math.sqrt(batch) * (steps + 7 * (steps >= 4)), 0.4)
 
     def plan(budget: float) -> SupernetPlan:
         settings = settings_of(data="toy", recipe="single-path", seconds=budget)
-        return plan_supernet(settings, recipe, data, seconds, tmp_path / f"{budget}.json")
+        return plan_supernet(settings, recipe, data, rehearsed, tmp_path / f"{budget}.json")
 
     epochs = plan(2000.0).epochs
-    assert rehearsed == [1, 4, 16, 64]
+    small, large = (fitted(recipe, data, n).training.batch_size for n in (1, epochs))
+    assert small < large
+    quick = (1, 4, 16, 64)
+    assert told == [(small, n) for n in quick] + [(large, n) for n in quick if n * large <= 6400]
     share = 0.9 * 2000 * shares(settings_of(data="toy", recipe="single-path")).supernet
-    assert epochs == pytest.approx(share / (0.02 * 6400 / batch), rel=0.05)
-    rehearsed.clear()
+    took = epochs * (2e-3 * math.sqrt(large) * 6400 / large + 0.4)
+    assert 0.7 * share <= took <= share
+    told.clear()
     plan(60.0)
-    assert set(rehearsed) == {1, 4}
+    assert {steps for _, steps in told} == {1, 4}
+
+
+def test_a_rehearsal_tells_what_an_epoch_of_all_images_ends_with(tmp_path: Path) -> None:
+    """Statistics and validation take as long as with all images, though few are looked at."""
+    data = toy_data(train=512, val=256, side=8)
+    looked = []
+
+    class Trained:
+        def __init__(self, few, recipe: SupernetRecipe) -> None:
+            self.few, self.epochs = few, recipe.training.epochs
+
+        def rehearse(self):
+            looked.append((len(self.few.train_labels), len(self.few.val_labels)))
+            seconds = 0.01 * (len(self.few.train_labels) + len(self.few.val_labels))
+            yield from [(5.0, 50.0), (0.5, seconds)] * (self.epochs // 2)
+
+    recipe = fitted(replace(PAPER, held=0.0), data, 2)
+    batch = recipe.training.batch_size
+    for steps in (1, 4):
+        found = rehearse(Trained, recipe, data, steps)
+        assert looked.pop() == (steps * batch, steps * batch // 2)
+        assert found.steps == 0.5
+        assert found.end == pytest.approx(0.01 * (512 + 256))
+    many = toy_data(train=64, val=2500, side=4)
+    assert len(watched(many, seed=0).val_labels) == 2000
+    assert len(watched(many, seed=0).train_labels) == 64
 
 
 def test_a_plan_follows_what_was_asked_and_is_kept(tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ from parti.evaluators.inherited import InheritedWeights
 from parti.finding.files import read_json, write_json
 from parti.finding.settings import Settings
 from parti.finding.supernet_plan import (
+    Rehearsed,
     SupernetPlan,
     fitted,
     halved,
     longest,
     plan_supernet,
     rehearse,
+    watched,
 )
 from parti.recipes import RECIPES
 from parti.recipes.bench import Costs
@@ -89,11 +91,11 @@ class Sharing:
     def plan(self) -> SupernetPlan:
         """Sizes, epochs and images."""
 
-        def epoch_seconds(recipe: SupernetRecipe, steps: int) -> float:
+        def rehearsed(recipe: SupernetRecipe, steps: int) -> Rehearsed:
             make = partial(self._training, self.bound(recipe.sizes), costs=None)
             return rehearse(make, recipe, self.data, steps)
 
-        return plan_supernet(self.settings, self.asked, self.data, epoch_seconds, self.plan_file)
+        return plan_supernet(self.settings, self.asked, self.data, rehearsed, self.plan_file)
 
     @property
     def plan_file(self) -> Path:
@@ -128,7 +130,7 @@ class Sharing:
 
     def training(self) -> SupernetTraining:
         """What trains it."""
-        data, images = self.data, self.plan.images
+        data, images = watched(self.data, self.settings.seed), self.plan.images
         if images < len(data.train_labels):
             data = part_of(data, images, len(data.val_labels), seed=self.settings.seed)
         costs = self._costs() if self.recipe.costs else None

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings, TrialError
-from parti.core.trial import Job
+from parti.evaluators.learner import STATISTICS_IMAGES
 from parti.evaluators.recipe import default_recipe
 from parti.finding.files import read_json, write_json
 from parti.finding.plan import shares
@@ -29,7 +28,16 @@ if TYPE_CHECKING:
     from parti.recipes.training import SupernetTraining
     from parti.tasks.values import SearchData
 
-__all__ = ["SupernetPlan", "fitted", "halved", "longest", "plan_supernet", "rehearse"]
+__all__ = [
+    "Rehearsed",
+    "SupernetPlan",
+    "fitted",
+    "halved",
+    "longest",
+    "plan_supernet",
+    "rehearse",
+    "watched",
+]
 
 SMALLEST = {"channels": 8, "width": 8, "cells": 3, "layers": 1}
 """Sizes of spaces that may be halved, down to these."""
@@ -47,20 +55,19 @@ epochs of the paper, or as many as show it the second number."""
 FEWEST_IMAGES = 1_000
 """It never sees fewer images in an epoch, if there are as many."""
 
-REHEARSED = (1, 4)
-"""The time of an epoch is measured for so many steps, and so many; longer while that is quick,
-because where paths are drawn a few steps tell little."""
+WATCHED = 2_000
+"""What a supernet would derive is watched on at most so many validation images after each epoch."""
 
-LONGER, QUICK = 4, 0.01
-"""So many times as many steps are rehearsed again, as long as the last rehearsal took no more than
-this share of the supernet's time, and they are no more than an epoch of all images."""
+FEWEST_STEPS, LONGER, QUICK = 4, 4, 0.005
+"""A rehearsal is of one step, then of `LONGER` times as many, up to `FEWEST_STEPS`. It goes on like
+that while it takes no more than a share of `QUICK` of the supernet's time and there are images
+enough: where paths are drawn, a few steps tell little."""
 
 SAFETY = 0.9
 """Share of its time that is planned."""
 
 LEAST_PART = 0.25
-"""At least this share of a rehearsed epoch is taken to grow with its steps, for clocks are noisy;
-and rehearsals leave at least this share of its time to the supernet."""
+"""Rehearsals leave at least this share of its time to the supernet."""
 
 LATEST = 2.0
 """A supernet that takes so many times its share of the time stops after the epoch it is in."""
@@ -90,7 +97,7 @@ def plan_supernet(
     settings: Settings,
     recipe: SupernetRecipe,
     data: SearchData,
-    epoch_seconds: Callable[[SupernetRecipe, int], float],
+    rehearsed: Callable[[SupernetRecipe, int], Rehearsed],
     file: Path,
 ) -> SupernetPlan:
     """Plan the training of a supernet; a plan that was made before is kept.
@@ -99,8 +106,8 @@ def plan_supernet(
         settings: what was asked.
         recipe: as its authors have it, with those of their sizes that the space takes.
         data: what the supernet may see.
-        epoch_seconds: rehearses an epoch of a recipe with so many steps; called in any case,
-            since that also shows whether the space can be shared.
+        rehearsed: rehearses an epoch of a recipe, as it is fitted to the data, with so many
+            steps; called in any case, since that also shows whether the space can be shared.
         file: where the plan is kept.
     """
     if (kept := read_json(file)) is not None:
@@ -108,38 +115,82 @@ def plan_supernet(
     images, stages = len(data.train_labels), max(1, len(recipe.stages))
     halvings = int(min(data.input_shape[1:]) < SMALL_SIDE)
     if settings.seconds is None or settings.supernet_epochs is not None:
-        epoch_seconds(halved(recipe, halvings), REHEARSED[0])
         usual = min(recipe.training.epochs, round(MOST_SEEN / images))
-        plan = SupernetPlan(max(stages, settings.supernet_epochs or usual), images, halvings)
+        epochs = max(stages, settings.supernet_epochs or usual)
+        rehearsed(fitted(halved(recipe, halvings), data, epochs), 1)
+        plan = SupernetPlan(epochs, images, halvings)
         write_json(file, asdict(plan))
         return plan
     began, whole = time.monotonic(), SAFETY * settings.seconds * shares(settings).supernet
-    batch = fitted(recipe, data, stages).training.batch_size / (1.0 - recipe.held)
+    most = max(recipe.training.epochs, round(LEAST_WANTED / images))
+
+    def left() -> float:
+        return max(LEAST_PART * whole, whole - (time.monotonic() - began))
+
     while True:
         smaller = halved(recipe, halvings)
         smallest = halved(recipe, halvings + 1) == smaller
-        few = epoch_seconds(smaller, REHEARSED[0])
-        if smallest or few * FEWEST_SEEN / batch < HOPELESS * whole:
-            fewest, steps = REHEARSED
-            more = epoch_seconds(smaller, steps)
-            while 2 * stages * more < QUICK * whole and LONGER * steps * batch <= images:
-                few, fewest, steps = more, steps, LONGER * steps
-                more = epoch_seconds(smaller, steps)
-            each = max(more - few, LEAST_PART * more) / (steps - fewest) / batch
-            fixed = max(0.0, more - steps * batch * each)
-            seconds = max(LEAST_PART * whole, whole - (time.monotonic() - began))
-            epochs = seconds / (fixed + images * each)
-            if smallest or epochs * images >= FEWEST_SEEN:
-                break
+        short = fitted(smaller, data, stages)
+        pace = _pace(short, images, rehearsed, whole, math.inf if smallest else HOPELESS)
+        if pace is not None and (smallest or pace.epochs(left()) * images >= FEWEST_SEEN):
+            break
         halvings += 1
-    part = images
-    if epochs < stages:
-        part = min(images, max(FEWEST_IMAGES, round((seconds / stages - fixed) / each)))
-    most = max(recipe.training.epochs, round(LEAST_WANTED / images))
-    took = time.monotonic() - began
-    plan = SupernetPlan(max(stages, min(most, math.floor(epochs))), part, halvings, took)
+
+    def epochs_of(pace: Pace) -> int:
+        return max(stages, min(most, math.floor(pace.epochs(left()))))
+
+    long = fitted(smaller, data, epochs_of(pace))
+    if long.training.batch_size != short.training.batch_size:  # and with it the time of an image
+        pace = _pace(long, images, rehearsed, whole, math.inf) or pace
+    epochs, part = epochs_of(pace), images
+    if pace.epochs(left()) < stages:
+        part = min(images, max(FEWEST_IMAGES, round(pace.images(left() / stages))))
+    plan = SupernetPlan(epochs, part, halvings, time.monotonic() - began)
     write_json(file, asdict(plan))
     return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long an epoch of a supernet takes.
+
+    Args:
+        fixed: seconds of an epoch, whatever it sees.
+        each: seconds of an image.
+        all_images: of an epoch.
+    """
+
+    fixed: float
+    each: float
+    all_images: int
+
+    def epochs(self, seconds: float) -> float:
+        """Epochs of all images in so many seconds."""
+        return seconds / (self.fixed + self.all_images * self.each)
+
+    def images(self, seconds: float) -> float:
+        """Images of an epoch of so many seconds."""
+        return (seconds - self.fixed) / self.each
+
+
+def _pace(
+    recipe: SupernetRecipe,
+    images: int,
+    rehearsed: Callable[[SupernetRecipe, int], Rehearsed],
+    whole: float,
+    hopeless: float,
+) -> Pace | None:
+    """Rehearse a recipe; None if one step tells that it takes so many times the whole time."""
+    stages, batch = max(1, len(recipe.stages)), recipe.training.batch_size / (1.0 - recipe.held)
+    steps, found = 1, rehearsed(recipe, 1)
+    if found.steps * FEWEST_SEEN / batch >= hopeless * whole:
+        return None
+    while steps < FEWEST_STEPS or (
+        2 * stages * found.steps < QUICK * whole and LONGER * steps * batch <= images
+    ):
+        steps *= LONGER
+        found = rehearsed(recipe, steps)
+    return Pace(found.end, found.steps / steps / batch, images)
 
 
 def longest(settings: Settings) -> float | None:
@@ -195,35 +246,64 @@ def fitted(recipe: SupernetRecipe, data: SearchData, epochs: int) -> SupernetRec
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """A rehearsed epoch.
+
+    Args:
+        steps: seconds of its steps.
+        end: seconds of the end of an epoch of all images: statistics and validation.
+    """
+
+    steps: float
+    end: float
+
+
 def rehearse(
     training: Callable[[SearchData, SupernetRecipe], SupernetTraining],
     recipe: SupernetRecipe,
     data: SearchData,
     steps: int,
-) -> float:
+) -> Rehearsed:
     """Train a supernet for two short epochs, of each stage if there are several.
+
+    What the end of an epoch takes is measured with as small a part of its images, and scaled: it
+    is forward passes of one network.
 
     Args:
         training: makes the evaluator of images and a recipe.
-        recipe: how it is trained.
+        recipe: how it is trained, fitted to the data.
         data: what it may see.
         steps: of an epoch.
 
     Returns:
-        Seconds that the second epoch took, the mean over stages.
+        What the second epoch took, the mean over stages.
 
     Raises:
         SpaceError: the space cannot be shared.
         InvalidSettings: the recipe does not suit the space, or training fails.
     """
     stages = max(1, len(recipe.stages))
-    short = fitted(recipe, data, epochs=2 * stages)
+    short = replace(recipe, training=replace(recipe.training, epochs=2 * stages))
     images = math.ceil(steps * short.training.batch_size / (1.0 - recipe.held))
-    few = part_of(data, max(data.class_count, images), data.class_count, seed=0)
+    end, trained = watched(data, seed=0), steps * short.training.batch_size
+    share = min(1.0, trained / min(STATISTICS_IMAGES, len(data.train_labels)))
+    looks = max(data.class_count, math.ceil(share * len(end.val_labels)))
+    few = part_of(end, max(data.class_count, images), looks, seed=0)
     try:
-        measured = list(training(few, short)(Job(Architecture({}))))
+        epochs = list(training(few, short).rehearse())
     except TrialError as error:
         raise InvalidSettings(f"a supernet by recipe {recipe.name!r}: {error}") from error
-    ends = [0.0, *(m.seconds for m in measured)]
-    seconds = [ends[i + 1] - ends[i] for i in range(1, len(measured), 2)] or ends[1:]
-    return sum(seconds) / len(seconds)
+    warm = epochs[1::2] or epochs
+    return Rehearsed(
+        sum(seconds for seconds, _ in warm) / len(warm),
+        sum(seconds for _, seconds in warm) / len(warm) / share,
+    )
+
+
+def watched(data: SearchData, seed: int) -> SearchData:
+    """Keep of the validation images as many as the training of a supernet looks at."""
+    count = max(WATCHED, data.class_count)
+    if len(data.val_labels) <= count:
+        return data
+    return part_of(data, len(data.train_labels), count, seed=seed)

@@ -127,6 +127,23 @@ class SupernetTraining:
                 save()
             yield done[-1]
 
+    def rehearse(self) -> Iterator[tuple[float, float]]:
+        """Train and keep nothing; yield seconds of every epoch: of its steps, and of its end.
+
+        Raises:
+            As a call.
+        """
+        with explained(self._given.recipe.training):
+            course = Course(self._given, seed=0)
+        while not course.done:
+            began = time.perf_counter()
+            with explained(self._given.recipe.training):
+                for _ in course.steps():
+                    pass
+                stepped = time.perf_counter()
+                course.end_epoch()
+            yield stepped - began, time.perf_counter() - stepped
+
 
 @dataclass(frozen=True)
 class Trained:
