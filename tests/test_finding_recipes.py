@@ -398,6 +398,22 @@ def test_longer_epochs_are_rehearsed_where_a_few_steps_tell_little(tmp_path: Pat
     assert {steps for _, steps in told} == {1, 4}
 
 
+def test_where_looking_takes_long_the_search_looks_at_fewer_images(tmp_path: Path) -> None:
+    asked = {"seconds": 1000.0}
+    look = 1000.0 * shares(settings_of(data="toy", recipe="darts", **asked)).search / 50
+    for end, images in ((0.1, 2000), (look, 2000), (2 * look, 1000), (100 * look, 500)):
+        data = toy_data(train=640, val=2400, side=32)
+
+        def rehearsed(recipe: SupernetRecipe, steps: int, end: float = end) -> Rehearsed:
+            return Rehearsed(0.1 * steps, end)
+
+        plan = plan_supernet(
+            settings_of(data="toy", recipe="darts", **asked), PAPER, data, rehearsed,
+            tmp_path / f"{end}.json",
+        )  # fmt: skip
+        assert plan.looked_at == images
+
+
 def test_a_rehearsal_tells_what_an_epoch_of_all_images_ends_with(tmp_path: Path) -> None:
     """Statistics and validation take as long as with all images, though few are looked at."""
     data = toy_data(train=512, val=256, side=8)

@@ -16,6 +16,7 @@ from parti.core.plugins import load
 from parti.core.trial import Proposal
 from parti.core.walks import canonical
 from parti.evaluators.inherited import InheritedWeights
+from parti.evaluators.learner import STATISTICS_IMAGES
 from parti.finding.files import read_json, write_json
 from parti.finding.settings import Settings
 from parti.finding.supernet_plan import (
@@ -47,9 +48,6 @@ DERIVED = 8
 
 SPARE = 56
 """So many more are listed, for those that break a limit or are one network."""
-
-VAL_IMAGES = 2_000
-"""Inherited accuracy is measured on at most so many validation images."""
 
 
 def recipe_of(given: str | SupernetRecipe) -> SupernetRecipe:
@@ -176,11 +174,14 @@ class Sharing:
 
     def inherited(self) -> InheritedWeights:
         """Measures architectures with the weights of the trained supernet."""
-        data = self.data
-        if len(data.val_labels) > VAL_IMAGES:
-            data = part_of(data, len(data.train_labels), VAL_IMAGES, seed=self.settings.seed)
+        most = self.plan.looked_at
         return InheritedWeights(
-            self.last_space, data, self.load, device=self.settings.device, threads=self.threads
+            self.last_space,
+            watched(self.data, self.settings.seed, most),
+            self.load,
+            images=min(STATISTICS_IMAGES, most),
+            device=self.settings.device,
+            threads=self.threads,
         )
 
     @property

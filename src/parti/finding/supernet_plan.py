@@ -55,8 +55,10 @@ epochs of the paper, or as many as show it the second number."""
 FEWEST_IMAGES = 1_000
 """It never sees fewer images in an epoch, if there are as many."""
 
-WATCHED = 2_000
-"""What a supernet would derive is watched on at most so many validation images after each epoch."""
+MOST_LOOKED_AT, FEWEST_LOOKED_AT, WANTED_LOOKS = 2_000, 500, 50
+"""A subnet is looked at with at most the first number of validation images, after each epoch and in
+the search; in the search with as few as the second, so that the third number of subnets fits into
+its time even if all are as large as what is looked at after an epoch."""
 
 FEWEST_STEPS, LONGER, QUICK = 4, 4, 0.005
 """A rehearsal is of one step, then of `LONGER` times as many, up to `FEWEST_STEPS`. It goes on like
@@ -84,12 +86,15 @@ class SupernetPlan:
         epochs: of its training.
         images: training images in each epoch; all, or a stratified part.
         halvings: how often the recipe's sizes of the space are halved.
+        looked_at: validation images that a subnet is measured on in the search, and at most so
+            many training images that its norms are measured on.
         seconds: that rehearsals have taken.
     """
 
     epochs: int
     images: int
     halvings: int = 0
+    looked_at: int = MOST_LOOKED_AT
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -122,7 +127,7 @@ def plan_supernet(
         write_json(file, asdict(plan))
         return plan
     began, whole = time.monotonic(), SAFETY * settings.seconds * shares(settings).supernet
-    most = max(recipe.training.epochs, round(LEAST_WANTED / images))
+    longest_wanted = max(recipe.training.epochs, round(LEAST_WANTED / images))
 
     def left() -> float:
         return max(LEAST_PART * whole, whole - (time.monotonic() - began))
@@ -137,7 +142,7 @@ def plan_supernet(
         halvings += 1
 
     def epochs_of(pace: Pace) -> int:
-        return max(stages, min(most, math.floor(pace.epochs(left()))))
+        return max(stages, min(longest_wanted, math.floor(pace.epochs(left()))))
 
     long = fitted(smaller, data, epochs_of(pace))
     if long.training.batch_size != short.training.batch_size:  # and with it the time of an image
@@ -145,7 +150,10 @@ def plan_supernet(
     epochs, part = epochs_of(pace), images
     if pace.epochs(left()) < stages:
         part = min(images, max(FEWEST_IMAGES, round(pace.images(left() / stages))))
-    plan = SupernetPlan(epochs, part, halvings, time.monotonic() - began)
+    look = settings.seconds * shares(settings).search / WANTED_LOOKS  # in seconds
+    most = min(MOST_LOOKED_AT, len(data.val_labels))
+    looked_at = max(FEWEST_LOOKED_AT, round(most * look / max(pace.fixed, look)))
+    plan = SupernetPlan(epochs, part, halvings, looked_at, time.monotonic() - began)
     write_json(file, asdict(plan))
     return plan
 
@@ -301,9 +309,9 @@ def rehearse(
     )
 
 
-def watched(data: SearchData, seed: int) -> SearchData:
-    """Keep of the validation images as many as the training of a supernet looks at."""
-    count = max(WATCHED, data.class_count)
+def watched(data: SearchData, seed: int, most: int = MOST_LOOKED_AT) -> SearchData:
+    """Keep at most so many validation images, but one of each class."""
+    count = max(most, data.class_count)
     if len(data.val_labels) <= count:
         return data
     return part_of(data, len(data.train_labels), count, seed=seed)

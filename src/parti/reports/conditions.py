@@ -25,6 +25,7 @@ def conditions_section(facts: Facts) -> Html:
     times = [
         f"{words} {duration(cost[key])}"
         for key, words in (
+            ("planning_seconds", "planning"),
             ("supernet_seconds", "supernet"),
             ("search_seconds", "search"),
             ("final_seconds", "final training"),
