@@ -151,8 +151,7 @@ def plan_supernet(
     if pace.epochs(left()) < stages:
         part = min(images, max(FEWEST_IMAGES, round(pace.images(left() / stages))))
     look = settings.seconds * shares(settings).search / WANTED_LOOKS  # in seconds
-    most = min(MOST_LOOKED_AT, len(data.val_labels))
-    looked_at = max(FEWEST_LOOKED_AT, round(most * look / max(pace.fixed, look)))
+    looked_at = max(FEWEST_LOOKED_AT, round(MOST_LOOKED_AT * look / max(pace.fixed, look)))
     plan = SupernetPlan(epochs, part, halvings, looked_at, time.monotonic() - began)
     write_json(file, asdict(plan))
     return plan
