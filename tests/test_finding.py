@@ -187,6 +187,22 @@ def test_the_final_training_fits_into_the_time_that_is_left(tmp_path: Path) -> N
     assert finals(tmp_path / "b", asked, 1.0).epochs == 1
 
 
+def test_where_one_epoch_is_too_long_the_final_training_sees_fewer_images(tmp_path: Path) -> None:
+    asked = settings_of(data="digits", seconds=3600)
+    rest = 12.0 + 4 * 0.02 * 3600
+    for free in (2000.0, 400.0, 90.0, 1.0, -50.0):
+        plan = finals(
+            tmp_path / f"{free}", asked, rest + free, images=50_000,
+            epoch_seconds=[500.0, 900.0, 950.0], fixed_epoch_seconds=100.0,
+        )  # fmt: skip
+        share = (plan.images or 50_000) / 50_000
+        assert plan.epochs == 1
+        assert (plan.images is None) == (free == 2000.0)
+        assert (2 * 500 + 100) * share <= max(free, 1100 * 1000 / 50_000)
+        assert plan.images is None or plan.images >= 1000
+    assert finals(tmp_path / "few", asked, 1.0, images=600).images is None
+
+
 def test_a_plan_is_kept(tmp_path: Path) -> None:
     asked = settings_of(data="digits", trials=3)
     first = finals(tmp_path, asked, None)
@@ -219,6 +235,7 @@ def test_few_trials_make_few_finalists(tmp_path: Path) -> None:
 )
 def test_the_final_training_in_words(candidates: int, rivals: int, epochs: int, said: str) -> None:
     assert in_words(candidates, rivals, epochs) == said
+    assert in_words(candidates, rivals, epochs, 8000) == f"{said} of 8,000 images"
 
 
 def test_populations_leave_room_to_evolve() -> None:

@@ -160,7 +160,7 @@ def train_from_scratch(desk: Desk, winner: Contender, finals: Finals) -> Contend
             break
         desk.watcher.stage("baseline: the winner's network from scratch")
         study = _study(desk, part, seed)
-        evaluator = desk.evaluator(desk.space, finals.epochs, fresh=True)
+        evaluator = desk.evaluator(desk.space, finals.epochs, finals.images, fresh=True)
         trials = desk.run(study, Listed([Proposal(winner.architecture)]), evaluator)
         scratch.trained += [
             (t, desk.trial_folder(study, t)) for t in trials if t.state is State.DONE
@@ -201,8 +201,8 @@ def _train(
 ) -> Trained:
     """Train some architectures with one seed, as a study of its own, or go on with it."""
     study = _study(desk, f"final-{seed}", seed)
-    routes = dict.fromkeys(found, desk.evaluator(desk.space, finals.epochs))
-    routes |= dict.fromkeys(fixed, desk.evaluator(desk.fixed, finals.fixed_epochs))
+    routes = dict.fromkeys(found, desk.evaluator(desk.space, finals.epochs, finals.images))
+    routes |= dict.fromkeys(fixed, desk.evaluator(desk.fixed, finals.fixed_epochs, finals.images))
     trials = desk.run(study, Listed([Proposal(each) for each in routes]), Routed(routes))
     return {t.architecture: (t, desk.trial_folder(study, t)) for t in trials}
 

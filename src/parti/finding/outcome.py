@@ -275,6 +275,7 @@ def _recipe(desk: Desk, searched: Searched) -> dict[str, Any]:
     return {
         **shown,
         "epochs_of_a_trial": desk.plan.epochs,
+        "images_of_an_epoch": searched.finals.images or len(desk.seen.train_labels),
         "images_of_a_trial": desk.plan.images,
     }
 

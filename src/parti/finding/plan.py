@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Finals",
     "Plan",
+    "part_of_an_epoch",
     "plan_finals",
     "plan_search",
     "population",
@@ -118,12 +119,15 @@ class Finals:
         seeds: how often the winners and the fixed network are trained.
         epochs: of each training.
         fixed_epochs: of the fixed network, so that it gets no more time than the winner.
+        images: training images that each sees in an epoch, a stratified part where there is no
+            time for one epoch of all; None for all.
     """
 
     finalists: int
     seeds: int
     epochs: int
     fixed_epochs: int
+    images: int | None = None
 
 
 def plan_search(
@@ -162,7 +166,7 @@ def plan_search(
         plan = replace(
             plan,
             epochs=epochs,
-            images=max(min(images, FEWEST_IMAGES), round(images * share)),
+            images=part_of_an_epoch(images, share) or images,
             search_seconds=settings.seconds * share_of.search,
             baseline_seconds=settings.seconds * share_of.baseline or None,
             seconds=time.monotonic() - began,
@@ -198,7 +202,7 @@ def plan_finals(
     usual = round(IMAGES_PER_FINAL / images)
     wanted = settings.final_epochs or max(LEAST_FINAL_EPOCHS, min(MOST_FINAL_EPOCHS, usual))
     finalists, seeds = settings.finalists or _finalists(settings), settings.seeds or 1
-    epochs = wanted
+    epochs, part = wanted, None
     if left is not None and settings.final_epochs is None:
         left = SAFETY * max(0.0, left - seconds_for_the_rest(settings))
         searches = 2 if settings.rival else 1
@@ -212,16 +216,24 @@ def plan_finals(
             jobs = searches * finalists + others
             trainings = jobs + (seeds - 1) * (searches + others)
             at_once = jobs / math.ceil(jobs / workers)
-            epochs = min(wanted, int((left * at_once - once * trainings) / one_epoch))
+            affordable = (left * at_once - once * trainings) / one_epoch
+            epochs = min(wanted, int(affordable))
             if epochs >= 0.7 * wanted:
                 break
-        epochs = max(1, epochs)
+        if epochs < 1:
+            epochs, part = 1, part_of_an_epoch(images, affordable)
     fixed = epochs
     if left is not None and fixed_epoch_seconds > epoch_seconds[0]:
         fixed = max(1, math.floor(epochs * epoch_seconds[0] / fixed_epoch_seconds))
-    plan = Finals(finalists, seeds, epochs, fixed)
+    plan = Finals(finalists, seeds, epochs, fixed, part)
     write_json(file, asdict(plan))
     return plan
+
+
+def part_of_an_epoch(images: int, share: float) -> int | None:
+    """Training images for which there is time, given the share of an epoch; None for all."""
+    part = max(FEWEST_IMAGES, round(images * share))
+    return part if part < images else None
 
 
 def seconds_for_a_look(settings: Settings) -> float:

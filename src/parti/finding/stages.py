@@ -34,6 +34,7 @@ from parti.finding.ranking import best_first, loss_when_trained
 from parti.finding.strategy import make_strategy, strategy_name
 from parti.finding.supernet_stages import measure_agreement, train_supernet
 from parti.strategies.random_search import RandomSearch
+from parti.tasks.values import SearchData
 
 __all__ = ["Contender", "Searched", "epoch_seconds", "in_words", "run_stages", "search_stage"]
 
@@ -73,7 +74,7 @@ def run_stages(desk: Desk) -> Searched:
     finals = _plan_finals(desk, study, trials, random_trials)
     candidates = best_first(study, trials)[: finals.finalists]
     rivals = best_first(study, random_trials)[: finals.finalists]
-    desk.watcher.stage(in_words(len(candidates), len(rivals), finals.epochs))
+    desk.watcher.stage(in_words(len(candidates), len(rivals), finals.epochs, finals.images))
     fixed = [_only_member(desk.fixed)] if desk.settings.baselines else []
     trained = train_finalists(desk, candidates, rivals, fixed, finals)
     ranked = _ranked(study, trained, candidates)
@@ -105,7 +106,7 @@ def run_stages(desk: Desk) -> Searched:
         trials=trials,
         random_trials=random_trials,
         finals=finals,
-        recipe=desk.recipe(desk.seen, finals.epochs),
+        recipe=desk.recipe(desk.part(finals.images), finals.epochs),
         finalists=[(trial, trained[trial.architecture][0]) for trial in ranked],
         winner=winner,
         baselines=contenders[1:],
@@ -183,18 +184,23 @@ def epoch_seconds(desk: Desk, ranked: Sequence[Trial]) -> list[float]:
         ranked: trials, best first; what they took tells, unless their weights were inherited. If
             the best is slower now than it was then, all are taken to be.
     """
-    images, recipe = len(desk.seen.train_labels), desk.recipe(desk.seen, 1)
+    recipe = desk.recipe(desk.seen, 1)
 
     def now(trial: Trial) -> float:
         network = desk.space.build(trial.architecture)
-        return images * seconds_per_image(network, desk.seen, recipe, desk.threads)
+        return _work(desk.seen) * seconds_per_image(network, desk.seen, recipe, desk.threads)
 
     if desk.inherits:
         return [now(trial) for trial in ranked[:FINALISTS]]
-    scale = images / desk.plan.images / desk.plan.epochs
+    scale = _work(desk.seen) / _work(desk.part(desk.plan.images)) / desk.plan.epochs
     then = [took(trial, desk.settings).training * scale for trial in ranked[:10]]
     slower = max(1.0, now(ranked[0]) / then[0])
     return [slower * seconds for seconds in then]
+
+
+def _work(data: SearchData) -> float:
+    """An epoch in images that are trained on: validating one is a third of that."""
+    return len(data.train_labels) + len(data.val_labels) / 3
 
 
 def robustness_seconds(desk: Desk, trial: Trial) -> float:
@@ -211,19 +217,21 @@ def _ranked(study: Study, trained: Trained, searched: Sequence[Trial]) -> list[T
     return sorted(found, key=lambda t: loss_when_trained(study, trained[t.architecture][0]))
 
 
-def in_words(candidates: int, rivals: int, epochs: int) -> str:
+def in_words(candidates: int, rivals: int, epochs: int, images: int | None = None) -> str:
     """Say what the final training will do.
 
     Args:
         candidates: finalists of the search.
         rivals: of random search.
         epochs: of each.
+        images: of an epoch; None for all.
     """
     finalists = f"{candidates} finalist{'s' if candidates > 1 else ''}"
     if rivals:
         more = "" if rivals == candidates else f" and {rivals} of random search"
         finalists += more or " of each search"
-    return f"training {finalists} for {epochs} epoch{'s' if epochs > 1 else ''}"
+    part = "" if images is None else f" of {images:,} images"
+    return f"training {finalists} for {epochs} epoch{'s' if epochs > 1 else ''}{part}"
 
 
 def _trained_count(trials: Iterable[Trial]) -> int:

@@ -14,7 +14,7 @@ from parti.evaluators.training import Training
 from parti.finding.errors import NothingFound
 from parti.finding.files import read_json, write_json
 from parti.finding.openings import count_openings
-from parti.finding.plan import FINALISTS, Finals, seconds_for_the_rest
+from parti.finding.plan import FINALISTS, Finals, part_of_an_epoch, seconds_for_the_rest
 from parti.finding.ranking import best_first, loss_when_trained
 from parti.finding.sharing import Extracted, Sharing
 from parti.finding.stages import Contender, Searched, epoch_seconds, search_stage
@@ -54,7 +54,8 @@ def run_specialized(desk: Desk) -> Searched:
     ranked = best_first(study, trials)
     plan = _plan_tuning(desk, ranked)
     finalists = ranked[: plan.finalists]
-    desk.watcher.stage(f"tuning {len(finalists)} networks for {plan.epochs} epoch(s)")
+    part = "" if plan.images is None else f" of {plan.images:,} images"
+    desk.watcher.stage(f"tuning {len(finalists)} networks for {plan.epochs} epoch(s){part}")
     tuned = _tune(desk, shared, finalists, plan)
     if not tuned:
         raise NothingFound("none of the best networks could be tuned")
@@ -66,7 +67,7 @@ def run_specialized(desk: Desk) -> Searched:
         trials=trials,
         random_trials=[],
         finals=plan,
-        recipe=_tuning_recipe(desk, plan.epochs),
+        recipe=_tuning_recipe(desk, plan),
         finalists=[(found, trial) for found, trial, _ in tuned],
         winner=winner,
         baselines=[],
@@ -74,9 +75,9 @@ def run_specialized(desk: Desk) -> Searched:
     )
 
 
-def _tuning_recipe(desk: Desk, epochs: int) -> Recipe:
+def _tuning_recipe(desk: Desk, plan: Finals) -> Recipe:
     """How inherited weights are tuned: as ever, at a lower learning rate."""
-    recipe = default_recipe(desk.seen, epochs)
+    recipe = default_recipe(desk.part(plan.images), plan.epochs)
     return replace(recipe, lr=TUNED_LR * recipe.lr)
 
 
@@ -88,13 +89,17 @@ def _plan_tuning(desk: Desk, ranked: list[Trial]) -> Finals:
     settings = desk.settings
     usual = max(1, min(MOST_TUNED_EPOCHS, round(TUNED_IMAGES / len(desk.seen.train_labels))))
     epochs, finalists = settings.final_epochs or usual, settings.finalists or FINALISTS
+    part = None
     if settings.seconds is not None and settings.final_epochs is None:
         left = settings.seconds - desk.spent("") - seconds_for_the_rest(desk.settings)
         each = epoch_seconds(desk, ranked)
         while finalists > 1 and left < epochs * sum(each[:finalists]):
             finalists -= 1
-        epochs = max(1, min(epochs, int(left / sum(each[:finalists]))))
-    plan = Finals(finalists, 1, epochs, 0)
+        affordable = left / sum(each[:finalists])
+        epochs = max(1, min(epochs, int(affordable)))
+        if affordable < 1:
+            part = part_of_an_epoch(len(desk.seen.train_labels), affordable)
+    plan = Finals(finalists, 1, epochs, 0, part)
     write_json(file, asdict(plan))
     return plan
 
@@ -106,8 +111,8 @@ def _tune(
     study = desk.study(PART, budget=Budget(), seed=desk.settings.seed, constrained=False)
     training = Training(
         Extracted(shared.load),
-        desk.seen,
-        _tuning_recipe(desk, plan.epochs),
+        desk.part(plan.images),
+        _tuning_recipe(desk, plan),
         device=desk.settings.device,
         threads=desk.threads,
     )
