@@ -203,6 +203,18 @@ def test_where_one_epoch_is_too_long_the_final_training_sees_fewer_images(tmp_pa
     assert finals(tmp_path / "few", asked, 1.0, images=600).images is None
 
 
+def test_the_final_training_leaves_time_for_testing(tmp_path: Path) -> None:
+    asked = settings_of(data="digits", seconds=3600, finalists=1, seeds=1)
+    free = 0.95 * (1000.0 - 12.0 - 4 * 0.02 * 3600)
+    for tested in (0.0, 5.0):
+        plan = finals(
+            tmp_path / f"{tested}", asked, 1000.0, images=50_000,
+            epoch_seconds=[20.0], fixed_epoch_seconds=10.0, tested=tested,
+        )  # fmt: skip
+        assert plan.testing == tested * (2 * 20 + 10)
+        assert plan.epochs == int((free - plan.testing) / (2 * 20 + 10)) < 20
+
+
 def test_a_plan_is_kept(tmp_path: Path) -> None:
     asked = settings_of(data="digits", trials=3)
     first = finals(tmp_path, asked, None)

@@ -13,8 +13,8 @@ from parti.finding.desk import Desk
 from parti.finding.given import Given
 from parti.finding.settings import settings_of
 from parti.finding.strategy import strategy_name
-from parti.finding.supernet_plan import LATEST, longest
-from parti.finding.supernet_stages import judged_by, train_supernet
+from parti.finding.supernet_plan import LATEST, SupernetPlan, longest
+from parti.finding.supernet_stages import doubt_of, judged_by, train_supernet
 from parti.loop import Progress
 from parti.stores import open_store
 from test_finding import stripes
@@ -53,6 +53,12 @@ def test_a_supernet_is_described_while_it_is_trained(tmp_path: Path) -> None:
     done = supernet_so_far(desk.store, desk.store.study("s"), folder)
     assert (done["running"], done["epochs"], done["training"]["epochs"]) == (False, 2, 2)
     assert done["held"] == 0.5
+
+
+def test_a_supernet_that_sees_little_is_doubted() -> None:
+    assert doubt_of(SupernetPlan(epochs=10, images=3_000)) is None
+    assert "29,990 images in 10 epochs," in (doubt_of(SupernetPlan(epochs=10, images=2_999)) or "")
+    assert "40,000 images in 1 epoch," in (doubt_of(SupernetPlan(epochs=1, images=40_000)) or "")
 
 
 def test_objectives_that_a_supernet_cannot_measure_leave_accuracy(tmp_path: Path) -> None:

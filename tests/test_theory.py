@@ -304,6 +304,21 @@ def test_roughness_does_not_see_a_scale_that_normalisation_undoes() -> None:
     assert roughness(network, images, targets, F.cross_entropy, distance=0.0) == 0
 
 
+def test_curvature_looks_at_as_many_images_as_there_is_time_for() -> None:
+    network = load_space("chain", in_channels=1, classes=3, resolution=8)
+    torch.manual_seed(0)
+    built = network.build(sample(network, Random(0)))
+    images, targets = torch.randn(32, 1, 8, 8), torch.randint(3, (32,))
+    machine = Machine(1e10, {1: 1e10}, 1)
+
+    def curvature(count: int, seconds: float | None) -> float:
+        found = theory(built, images[:count], targets[:count], machine=machine, seconds=seconds)
+        return next(fact.value for fact in found.facts if fact.name == "curvature")
+
+    assert curvature(32, 1e-9) == curvature(16, None)
+    assert curvature(32, 1e9) == curvature(32, None) != curvature(16, None)
+
+
 @pytest.mark.parametrize("name", ["chain", "residual", "mobile", "nasbench201"])
 def test_theory_explains_every_number_and_leaves_the_network_as_it_was(name: str) -> None:
     space = load_space(name, in_channels=1, classes=3, resolution=16)

@@ -15,7 +15,7 @@ from parti.core.trial import State, Trial
 from parti.finding import finished
 from parti.finding.files import read_json, study_folder
 from parti.finding.found import Found
-from parti.reports.formats import opened
+from parti.reports.formats import opened, plural
 
 __all__ = [
     "partial_result",
@@ -106,7 +106,7 @@ def _supernet(result: Mapping[str, Any]) -> str:
         return ""
     owner = "" if supernet["study"] == result["study"] else f" of study {supernet['study']}"
     return (
-        f"supernet{owner} by {supernet['recipe']}: {supernet['epochs']} epochs in "
+        f"supernet{owner} by {supernet['recipe']}: {plural(supernet['epochs'], 'epoch')} in "
         f"{supernet['seconds']:.0f} s\n"
     )
 

@@ -83,7 +83,7 @@ def examined(
         if images < SMALLEST_BATCH:
             return None
         batch = drawn(desk.seen, min(images, LARGEST_BATCH), desk.settings.seed)
-        return theory(network(), *batch, seed=desk.settings.seed).to_dict()
+        return theory(network(), *batch, seed=desk.settings.seed, seconds=seconds).to_dict()
 
     parts = {
         "robustness": robust,

@@ -95,7 +95,7 @@ def train_finalists(
         done = [trial for trial, _ in trained.values()]
         found = any(t.architecture in trained and _done(trained, t) for t in candidates)
         known = trained.keys() >= set(jobs)  # from before a restart
-        if found and not known and not _time_for(desk, len(jobs), done):
+        if found and not known and not _time_for(desk, finals, len(jobs), done):
             desk.watcher.say("no time is left for further finalists; going on with the best")
             break
         wanted += jobs
@@ -131,7 +131,7 @@ def train_again(
     again = list(dict.fromkeys(c.architecture for c in contenders))
     for seed in range(1, finals.seeds):
         first = [contender.trained[0][0] for contender in contenders if contender.trained]
-        if not _may_begin(desk, f"final-{seed}", len(again), first):
+        if not _may_begin(desk, finals, f"final-{seed}", len(again), first):
             desk.watcher.say(f"no time is left for seed {seed + 1} of {finals.seeds}; going on")
             finals = replace(finals, seeds=seed)
             break
@@ -155,7 +155,7 @@ def train_from_scratch(desk: Desk, winner: Contender, finals: Finals) -> Contend
     first = [trial for trial, _ in winner.trained]
     for seed in range(len(first)):
         part = f"final-scratch-{seed}"
-        if not _may_begin(desk, part, 1, first):
+        if not _may_begin(desk, finals, part, 1, first):
             desk.watcher.say("no time is left to train the winner from scratch; going on")
             break
         desk.watcher.stage("baseline: the winner's network from scratch")
@@ -176,15 +176,15 @@ def collect(contenders: Sequence[Contender], trained: Trained) -> None:
             contender.trained.append((trial, folder))
 
 
-def _may_begin(desk: Desk, part: str, jobs: int, trained: Sequence[Trial]) -> bool:
+def _may_begin(desk: Desk, finals: Finals, part: str, jobs: int, trained: Sequence[Trial]) -> bool:
     """Whether there is time for a training, or it has begun, or seeds are asked for."""
     begun = part in desk.parts(part)
     free = desk.settings.seconds is None or desk.settings.seeds is not None
-    return begun or free or _time_for(desk, jobs, trained)
+    return begun or free or _time_for(desk, finals, jobs, trained)
 
 
-def _time_for(desk: Desk, jobs: int, trained: Sequence[Trial]) -> bool:
-    rest = seconds_for_the_rest(desk.settings)
+def _time_for(desk: Desk, finals: Finals, jobs: int, trained: Sequence[Trial]) -> bool:
+    rest = finals.testing + seconds_for_the_rest(desk.settings)
     return enough(seconds_left(desk), jobs, trained, desk.workers, rest=rest)
 
 

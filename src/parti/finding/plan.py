@@ -121,6 +121,7 @@ class Finals:
         fixed_epochs: of the fixed network, so that it gets no more time than the winner.
         images: training images that each sees in an epoch, a stratified part where there is no
             time for one epoch of all; None for all.
+        testing: seconds that it will take to test the winners and the fixed network.
     """
 
     finalists: int
@@ -128,6 +129,7 @@ class Finals:
     epochs: int
     fixed_epochs: int
     images: int | None = None
+    testing: float = 0.0
 
 
 def plan_search(
@@ -184,6 +186,7 @@ def plan_finals(
     workers: int,
     file: Path,
     once: float = 0.0,
+    tested: float = 0.0,
 ) -> Finals:
     """Plan the final training; a plan that was made before is kept.
 
@@ -196,13 +199,14 @@ def plan_finals(
         workers: how many are trained at once.
         file: where the plan is kept.
         once: seconds that each network takes however long it is trained, as robustness does.
+        tested: what testing a network takes, in epochs of it.
     """
     if (kept := read_json(file)) is not None:
         return Finals(**kept)
     usual = round(IMAGES_PER_FINAL / images)
     wanted = settings.final_epochs or max(LEAST_FINAL_EPOCHS, min(MOST_FINAL_EPOCHS, usual))
     finalists, seeds = settings.finalists or _finalists(settings), settings.seeds or 1
-    epochs, part = wanted, None
+    epochs, part, testing = wanted, None, 0.0
     if left is not None and settings.final_epochs is None:
         left = SAFETY * max(0.0, left - seconds_for_the_rest(settings))
         searches = 2 if settings.rival else 1
@@ -216,7 +220,8 @@ def plan_finals(
             jobs = searches * finalists + others
             trainings = jobs + (seeds - 1) * (searches + others)
             at_once = jobs / math.ceil(jobs / workers)
-            affordable = (left * at_once - once * trainings) / one_epoch
+            testing = tested * seeds * ((searches + scratch) * winner + fixed_epoch_seconds)
+            affordable = ((left - testing) * at_once - once * trainings) / one_epoch
             epochs = min(wanted, int(affordable))
             if epochs >= 0.7 * wanted:
                 break
@@ -225,7 +230,7 @@ def plan_finals(
     fixed = epochs
     if left is not None and fixed_epoch_seconds > epoch_seconds[0]:
         fixed = max(1, math.floor(epochs * epoch_seconds[0] / fixed_epoch_seconds))
-    plan = Finals(finalists, seeds, epochs, fixed, part)
+    plan = Finals(finalists, seeds, epochs, fixed, part, testing)
     write_json(file, asdict(plan))
     return plan
 

@@ -33,10 +33,19 @@ from parti.finding.plan import FINALISTS, Finals, plan_finals, seconds_per_image
 from parti.finding.ranking import best_first, loss_when_trained
 from parti.finding.strategy import make_strategy, strategy_name
 from parti.finding.supernet_stages import measure_agreement, train_supernet
+from parti.reports.formats import plural
 from parti.strategies.random_search import RandomSearch
 from parti.tasks.values import SearchData
 
-__all__ = ["Contender", "Searched", "epoch_seconds", "in_words", "run_stages", "search_stage"]
+__all__ = [
+    "Contender",
+    "Searched",
+    "epoch_seconds",
+    "epochs_of_testing",
+    "in_words",
+    "run_stages",
+    "search_stage",
+]
 
 
 @dataclass
@@ -173,7 +182,8 @@ def _plan_finals(
             fixed = each[0] * macs / max(1.0, ranked[0].metrics["macs"])
     images = len(desk.seen.train_labels)
     file = desk.folder / "finals.json"
-    return plan_finals(desk.settings, images, left, each, fixed, desk.workers, file, once)
+    tested = epochs_of_testing(desk)
+    return plan_finals(desk.settings, images, left, each, fixed, desk.workers, file, once, tested)
 
 
 def epoch_seconds(desk: Desk, ranked: Sequence[Trial]) -> list[float]:
@@ -196,6 +206,11 @@ def epoch_seconds(desk: Desk, ranked: Sequence[Trial]) -> list[float]:
     then = [took(trial, desk.settings).training * scale for trial in ranked[:10]]
     slower = max(1.0, now(ranked[0]) / then[0])
     return [slower * seconds for seconds in then]
+
+
+def epochs_of_testing(desk: Desk) -> float:
+    """How long it takes to test a network, in epochs of it: validation images are looked at too."""
+    return (len(desk.seen.val_labels) + len(desk.splits.test)) / 3 / _work(desk.seen)
 
 
 def _work(data: SearchData) -> float:
@@ -226,12 +241,12 @@ def in_words(candidates: int, rivals: int, epochs: int, images: int | None = Non
         epochs: of each.
         images: of an epoch; None for all.
     """
-    finalists = f"{candidates} finalist{'s' if candidates > 1 else ''}"
+    finalists = plural(candidates, "finalist")
     if rivals:
         more = "" if rivals == candidates else f" and {rivals} of random search"
         finalists += more or " of each search"
     part = "" if images is None else f" of {images:,} images"
-    return f"training {finalists} for {epochs} epoch{'s' if epochs > 1 else ''}{part}"
+    return f"training {finalists} for {plural(epochs, 'epoch')}{part}"
 
 
 def _trained_count(trials: Iterable[Trial]) -> int:

@@ -13,16 +13,20 @@ from parti.core.study import Budget, Objective
 from parti.core.trial import Proposal, State, Trial
 from parti.finding.errors import NothingFound
 from parti.finding.settings import Settings
-from parti.finding.supernet_plan import FEWEST_SEEN
+from parti.finding.supernet_plan import FEWEST_SEEN, SupernetPlan
+from parti.reports.formats import plural
 from parti.strategies.listed import Listed
 
 if TYPE_CHECKING:
     from parti.finding.desk import Desk
     from parti.finding.sharing import Sharing
 
-__all__ = ["judged_by", "measure_agreement", "supernet_in_words", "train_supernet"]
+__all__ = ["doubt_of", "judged_by", "measure_agreement", "supernet_in_words", "train_supernet"]
 
 ACCURACY = (Objective("val_accuracy", "max"),)
+
+FEWEST_EPOCHS = 10
+"""With fewer epochs, inherited accuracies did not rank (`docs/decisions/weight-sharing.md`)."""
 
 AGREEMENT_SHARE = 0.03
 """Share of a time budget for measuring random search's networks with inherited weights."""
@@ -38,11 +42,8 @@ def train_supernet(desk: Desk, shared: Sharing) -> Trial:
     seed = desk.settings.seed
     study = desk.study("supernet", budget=Budget(trials=1), seed=seed, constrained=False)
     desk.watcher.stage(f"training the supernet: {supernet_in_words(shared)}")
-    if (seen := shared.plan.epochs * shared.plan.images) < FEWEST_SEEN:
-        desk.watcher.say(
-            f"the supernet will see {seen:,} images only, too few for its weights to tell good "
-            "networks from bad ones; give it a larger --budget or more --supernet-epochs"
-        )
+    if doubt := doubt_of(shared.plan):
+        desk.watcher.say(doubt)
     only = Proposal(Architecture({"supernet": shared.recipe.name}))
     began = time.monotonic()
     training = shared.training()  # which may measure what options cost
@@ -53,6 +54,18 @@ def train_supernet(desk: Desk, shared: Sharing) -> Trial:
     if trial.state is not State.DONE:
         raise NothingFound(f"the supernet could not be trained: {trial.error}")
     return trial
+
+
+def doubt_of(plan: SupernetPlan) -> str | None:
+    """Say that a supernet is trained too little to rank networks, if it is."""
+    seen = plan.epochs * plan.images
+    if plan.epochs >= FEWEST_EPOCHS and seen >= FEWEST_SEEN:
+        return None
+    return (
+        f"the supernet will see {seen:,} images in {plural(plan.epochs, 'epoch')}, too few for its "
+        "weights to tell good networks from bad ones; give it a larger --budget or more "
+        "--supernet-epochs, or search without --recipe"
+    )
 
 
 def measure_agreement(desk: Desk, shared: Sharing, trained: Sequence[Trial]) -> list[Trial]:

@@ -17,7 +17,8 @@ from parti.finding.openings import count_openings
 from parti.finding.plan import FINALISTS, Finals, part_of_an_epoch, seconds_for_the_rest
 from parti.finding.ranking import best_first, loss_when_trained
 from parti.finding.sharing import Extracted, Sharing
-from parti.finding.stages import Contender, Searched, epoch_seconds, search_stage
+from parti.finding.stages import Contender, Searched, epoch_seconds, epochs_of_testing, search_stage
+from parti.reports.formats import plural
 from parti.strategies.listed import Listed
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def run_specialized(desk: Desk) -> Searched:
     plan = _plan_tuning(desk, ranked)
     finalists = ranked[: plan.finalists]
     part = "" if plan.images is None else f" of {plan.images:,} images"
-    desk.watcher.stage(f"tuning {len(finalists)} networks for {plan.epochs} epoch(s){part}")
+    networks = plural(len(finalists), "network")
+    desk.watcher.stage(f"tuning {networks} for {plural(plan.epochs, 'epoch')}{part}")
     tuned = _tune(desk, shared, finalists, plan)
     if not tuned:
         raise NothingFound("none of the best networks could be tuned")
@@ -93,6 +95,7 @@ def _plan_tuning(desk: Desk, ranked: list[Trial]) -> Finals:
     if settings.seconds is not None and settings.final_epochs is None:
         left = settings.seconds - desk.spent("") - seconds_for_the_rest(desk.settings)
         each = epoch_seconds(desk, ranked)
+        left -= epochs_of_testing(desk) * each[0]
         while finalists > 1 and left < epochs * sum(each[:finalists]):
             finalists -= 1
         affordable = left / sum(each[:finalists])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -27,6 +28,9 @@ __all__ = ["Fact", "Theory", "theory"]
 
 PRODUCTS = 10
 """Hessian-vector products for the largest eigenvalue."""
+
+FEWEST_CURVED = 16
+"""Images that curvature is measured on at least, if there are as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,12 @@ def theory(
     loss: Loss = F.cross_entropy,
     machine: Machine | None = None,
     seed: int = 0,
+    seconds: float | None = None,
 ) -> Theory:
     """Look at a trained network, on a batch of training images.
 
-    The network is left as it was. It costs some forty passes over the batch.
+    The network is left as it was. It costs some forty passes over the batch, and ten products with
+    the Hessian in float64, each of which can take as long as fifty passes.
 
     Args:
         network: on the CPU.
@@ -86,6 +92,8 @@ def theory(
         loss: of (outputs, targets), a mean over the batch.
         machine: for the roofline; None to measure this one.
         seed: of random directions and starting vectors.
+        seconds: that curvature may take: it is measured on as many images as that allows, but 16
+            if there are as many; None to take all.
 
     Returns:
         The facts. Curvature is left out of networks without second derivatives (torch has none of
@@ -100,7 +108,7 @@ def theory(
         cost = complexity(network, shape)
         facts = [
             *_of_structure(network, cost, shape, machine),
-            *_of_weights(network, inputs, targets, loss, seed),
+            *_of_weights(network, inputs, targets, loss, seed, seconds),
         ]
     return Theory(tuple(facts), layer_norms(network))
 
@@ -144,7 +152,12 @@ def _of_structure(
 
 
 def _of_weights(
-    network: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, seed: int
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    loss: Loss,
+    seed: int,
+    seconds: float | None,
 ) -> Iterator[Fact]:
     yield Fact(
         "sharpness",
@@ -160,7 +173,7 @@ def _of_weights(
         "How much the training loss rises on average when every filter moves by a tenth of its "
         "own length in a random direction: also how much rounding of weights may hurt.",
     )
-    curvature = _curvature(network, inputs, targets, loss)
+    curvature = _curvature(network, inputs, targets, loss, seconds)
     if curvature is not None:
         yield Fact(
             "curvature",
@@ -192,12 +205,24 @@ def _of_weights(
     )
 
 
-def _curvature(network: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -> float | None:
+def _curvature(
+    network: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, seconds: float | None
+) -> float | None:
     """In a copy, in float64: on a processor, float32 has kernels without second derivatives."""
     exact = deepcopy(network).double()
+
+    def measured(images: int, products: int) -> float:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            found = loss(exact(inputs[:images].double()), targets[:images])
+            return largest_eigenvalue(found, moving(exact), products)
+
+    images = len(inputs)
     try:
-        with torch.enable_grad():
-            found = loss(exact(inputs.double()), targets)
-            return largest_eigenvalue(found, moving(exact), PRODUCTS)
+        if seconds is not None and images > FEWEST_CURVED:
+            began = time.perf_counter()
+            measured(FEWEST_CURVED, 1)
+            one = (time.perf_counter() - began) / FEWEST_CURVED
+            images = max(FEWEST_CURVED, min(images, int(seconds / PRODUCTS / one)))
+        return measured(images, PRODUCTS)
     except RuntimeError:  # an operation has no second derivative in float64 either
         return None
