@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from random import Random
 
 import pytest
 import torch
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from parti.core.memory import keep_freed_memory
+from parti.core.walks import sample
 from parti.evaluators.machine import Machine
 from parti.evaluators.quick import quickened
+from parti.networks.darts import Cell
+from parti.spaces.darts import darts
 from parti.spaces.mobile import mobile
 from parti.supernets import fused_library
 from parti.supernets.depthwise import KERNELS, convolve
@@ -139,6 +143,67 @@ def test_a_network_trains_as_it_would_with_torchs_layers(compiled: None) -> None
         torch.testing.assert_close(two.double(), one.double(), rtol=1e-3, atol=1e-4)
 
 
+def of_cells(seed: int) -> nn.Module:
+    space = darts(3, 4, 16, channels=8, cells=4)
+    torch.manual_seed(seed)
+    member = sample(space, Random(seed))
+    return space.build(member).to(memory_format=torch.channels_last).train()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cells_train_as_they_would_one_operation_after_the_other(compiled: None, seed: int) -> None:
+    plain = of_cells(seed)
+    quick, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
+    x, gradient = images(8, 3, 16, 16), torch.randn(8, 4)
+    plain(x).backward(gradient)
+    exact(x.double()).backward(gradient.double())
+    with quickened(quick, CPU):
+        out = quick(x)
+        out.backward(gradient)
+        assert "SeparablesBackward" in functions_of(out)
+        again = quick.eval()(x)
+        assert "SeparablesBackward" not in functions_of(again)
+    assert "SeparablesBackward" not in functions_of(quick.train()(x))
+
+    def flat(net: nn.Module) -> Tensor:
+        return torch.cat([p.grad.double().flatten() for p in net.parameters()])
+
+    truth = flat(exact)
+    ours, theirs = ((flat(net) - truth).norm() / truth.norm() for net in (quick, plain))
+    assert ours < max(1e-3, 5 * theirs)
+
+
+def test_the_statistics_of_cells_follow_as_they_would(compiled: None) -> None:
+    plain = of_cells(0)
+    quick, x = copy.deepcopy(plain), images(8, 3, 16, 16)
+    plain(x)
+    with quickened(quick, CPU):
+        quick(x)
+    for (name, one), (_, two) in zip(plain.named_buffers(), quick.named_buffers(), strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_cells_that_drop_operations_run_them_one_by_one(compiled: None) -> None:
+    net = of_cells(0)
+    for cell in net.modules():
+        if isinstance(cell, Cell):
+            cell.drop_path.rate = 0.5
+    with quickened(net, CPU):
+        assert "SeparablesBackward" not in functions_of(net(images(4, 3, 16, 16)))
+
+
+def functions_of(out: Tensor) -> set[str]:
+    """Names of what autograd goes back through."""
+    names, left, seen = set[str](), [out.grad_fn], set[object]()
+    while left:
+        function = left.pop()
+        if function is not None and function not in seen:
+            seen.add(function)
+            names.add(function.name())
+            left += [after for after, _ in function.next_functions]
+    return names
+
+
 def test_layers_are_torchs_again_whatever_happens() -> None:
     net = network()
     kinds = [type(module) for module in net.modules()]
@@ -205,6 +270,7 @@ def test_a_supernet_learns_by_the_kernels_what_its_networks_learn(compiled: None
 FAULTS = """
 import resource, sys
 from parti.core.memory import keep_freed_memory
+from parti.core.walks import sample
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 import numpy as np

@@ -16,6 +16,7 @@ from torch.autograd import Function
 
 from parti.evaluators.machine import Machine
 from parti.supernets.depthwise import KERNELS, convolve
+from parti.supernets.fused_cells import decided
 
 __all__ = ["quickened"]
 
@@ -67,7 +68,7 @@ def _quick(module: nn.Module) -> type[nn.Module] | None:
 
 @contextmanager
 def quickened(network: nn.Module, machine: Machine) -> Iterator[None]:
-    """Let layers of a network be quicker ones; weights, hooks and names stay.
+    """Let layers and cells of a network be quicker ones; weights, hooks and names stay.
 
     Args:
         network: trains within.
@@ -76,13 +77,19 @@ def quickened(network: nn.Module, machine: Machine) -> Iterator[None]:
     if machine.device.type != "cpu" or machine.compile:
         yield
         return
+    # Cells first: they recognize their operations by the layers that these have before.
+    cells = [(module, forward) for module in network.modules() if (forward := decided(module))]
     found = [(module, type(module), _quick(module)) for module in network.modules()]
     changed = [(module, before) for module, before, after in found if after is not None]
     for module, _, after in found:
         if after is not None:
             module.__class__ = after
+    for cell, forward in cells:
+        cell.__dict__["forward"] = forward  # hides the method of its class
     try:
         yield
     finally:
         for module, before in changed:
             module.__class__ = before
+        for cell, _ in cells:
+            del cell.__dict__["forward"]

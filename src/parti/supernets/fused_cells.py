@@ -1,8 +1,8 @@
-"""The cells of a supernet, computed by `fused` whenever all of their choices are mixed."""
+"""Cells that `fused` computes: of supernets, all of whose choices are mixed, and of networks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from parti.networks.darts import Cell
 from parti.networks.nasbench201 import EDGES, EdgeCell
 from parti.supernets.fused import Edge, FusedCell
+from parti.supernets.fused_library import suits
 from parti.supernets.modules import Gates, Mixture, Switch
 from parti.supernets.share import PartialChannels, Supernet
 
-__all__ = ["fuse"]
+__all__ = ["decided", "fuse"]
 
 
 def fuse(supernet: Supernet) -> int:
@@ -38,6 +39,53 @@ def fuse(supernet: Supernet) -> int:
             module.__dict__["forward"] = forward
             count += 1
     return count
+
+
+def decided(cell: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Find what computes a cell of DARTS in training, each of whose edges is one operation.
+
+    Up to rounding it gives what the cell gives, by kernels where there are any, and otherwise
+    leaves it to the cell, as when operations are dropped at random. It looks at the operations'
+    modules now: hooks that they get later are not called.
+
+    Args:
+        cell: any module.
+
+    Returns:
+        What to call in place of its `forward`; None for other modules.
+    """
+    if type(cell) is not Cell or not all(type(node) is nn.ModuleDict for node in cell.nodes):
+        return None
+    return _Decided(cell)
+
+
+class _Decided:
+    """A sum of operations is a mixture in which each weighs 1."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        names = _states(cell)
+        self.nodes = [
+            [Edge(names.index(name), (operation,)) for name, operation in node.items()]
+            for node in cast(Sequence[nn.ModuleDict], cell.nodes)
+        ]
+        self.fused = FusedCell(self.nodes, inputs=len(cell.enter))
+
+    def __call__(self, earlier: Tensor, previous: Tensor) -> Tensor:
+        cell = self.cell
+        learns = cell.training and torch.is_grad_enabled()
+        if not learns or cell.drop_path.rate > 0 or not suits(earlier):
+            return Cell.forward(cell, earlier, previous)
+        inputs = [
+            enter(x) for enter, x in zip(cell.enter.values(), (earlier, previous), strict=True)
+        ]
+        one = earlier.new_ones(1)
+        return torch.cat(self.fused(inputs, [[one] * len(edges) for edges in self.nodes]), dim=1)
+
+
+def _states(cell: Cell) -> list[str]:
+    """Names of what operations start from."""
+    return [*cell.enter, *(f"node{number}" for number in range(1, len(cell.nodes) + 1))]
 
 
 def _darts(cell: nn.Module) -> _DartsForward | None:
@@ -126,7 +174,7 @@ class _DartsForward:
     def __init__(self, cell: Cell, gates: Sequence[Gates]) -> None:
         self.cell = cell
         self.gates = gates
-        names = [*cell.enter, *(f"node{number}" for number in range(1, len(gates) + 1))]
+        names = _states(cell)
         self.mixtures = _Mixtures(
             [
                 [(names.index(label), module) for label, module in node._modules.items() if module]
