@@ -25,7 +25,7 @@ from parti.evaluators.machine import Machine
 from parti.evaluators.quick import quickened
 from parti.spaces.catalogue import load_space
 
-SPACES = ("residual", "mobile")
+SPACES = ("residual", "mobile", "darts")
 VARIANTS = ("torch's", "quicker layers", "and memory kept")
 
 

@@ -343,16 +343,24 @@ PAPER = SupernetRecipe(
 )
 
 
-def planned(folder: Path, per_step: float, fixed: float = 0.0, **asked) -> SupernetPlan:
-    """The plan for 640 images of 32 pixels, where a step takes so long at full size."""
+def planned(
+    folder: Path, per_step: float, fixed: float = 0.0, per_image: float = 0.0, **asked
+) -> SupernetPlan:
+    """The plan for 640 images of 32 pixels, where a step takes so long at full size.
+
+    So does an image in training one network.
+    """
     data = toy_data(train=640, side=32)
 
     def rehearsed(recipe: SupernetRecipe, steps: int) -> Rehearsed:
         share = recipe.sizes["channels"] * recipe.sizes["cells"] / (36 * 20)
         return Rehearsed(steps * per_step * share, fixed)
 
+    def trained(recipe: SupernetRecipe) -> float:
+        return per_image * recipe.sizes["channels"] * recipe.sizes["cells"] / (36 * 20)
+
     settings = settings_of(data="toy", recipe="darts", **asked)
-    return plan_supernet(settings, PAPER, data, rehearsed, folder / "plan.json")
+    return plan_supernet(settings, PAPER, data, rehearsed, trained, folder / "plan.json")
 
 
 def test_the_training_of_a_supernet_fits_into_its_time(tmp_path: Path) -> None:
@@ -370,6 +378,19 @@ def test_the_training_of_a_supernet_fits_into_its_time(tmp_path: Path) -> None:
         assert seen >= FEWEST_SEEN or halved(PAPER, plan.halvings + 1) == smaller
 
 
+def test_networks_that_cannot_be_trained_in_the_end_are_made_smaller(tmp_path: Path) -> None:
+    """1000 seconds: 320 after search and baselines, less 92 for the rest, for three networks."""
+    each = 0.95 * (320 - 92) / 3
+    found = []
+    for per_image in (1e-4, 0.9 * each / 20_000, 2.0 * each / 20_000, 1.0):
+        plan = planned(tmp_path / f"{per_image}", 1e-4, per_image=per_image, seconds=1000.0)
+        found.append(plan.halvings)
+    smallest = next(n for n in range(9) if halved(PAPER, n) == halved(PAPER, n + 1))
+    assert found == [0, 0, 1, smallest]
+    asked = {"seconds": 1000.0, "final_epochs": 3}
+    assert planned(tmp_path, 1e-4, per_image=1.0, **asked).halvings == 0
+
+
 def test_longer_epochs_are_rehearsed_where_a_few_steps_tell_little(tmp_path: Path) -> None:
     data, told = toy_data(train=6400, side=32), []
     endless = replace(PAPER.training, epochs=10_000)
@@ -383,7 +404,8 @@ def test_longer_epochs_are_rehearsed_where_a_few_steps_tell_little(tmp_path: Pat
 
     def plan(budget: float) -> SupernetPlan:
         settings = settings_of(data="toy", recipe="single-path", seconds=budget)
-        return plan_supernet(settings, recipe, data, rehearsed, tmp_path / f"{budget}.json")
+        file = tmp_path / f"{budget}.json"
+        return plan_supernet(settings, recipe, data, rehearsed, lambda recipe: 0.0, file)
 
     epochs = plan(2000.0).epochs
     small, large = (fitted(recipe, data, n).training.batch_size for n in (1, epochs))
@@ -409,7 +431,7 @@ def test_where_looking_takes_long_the_search_looks_at_fewer_images(tmp_path: Pat
 
         plan = plan_supernet(
             settings_of(data="toy", recipe="darts", **asked), PAPER, data, rehearsed,
-            tmp_path / f"{end}.json",
+            lambda recipe: 0.0, tmp_path / f"{end}.json",
         )  # fmt: skip
         assert plan.looked_at == images
 

@@ -29,6 +29,7 @@ __all__ = [
     "plan_finals",
     "plan_search",
     "population",
+    "seconds_for_a_final",
     "seconds_for_a_look",
     "seconds_for_the_rest",
     "seconds_per_image",
@@ -239,6 +240,18 @@ def part_of_an_epoch(images: int, share: float) -> int | None:
     """Training images for which there is time, given the share of an epoch; None for all."""
     part = max(FEWEST_IMAGES, round(images * share))
     return part if part < images else None
+
+
+def seconds_for_a_final(settings: Settings) -> float:
+    """How long each network is trained in the end where each search has one finalist, and one seed.
+
+    `settings` have a limit of time. The fixed network is taken to be as slow as the others.
+    """
+    share = shares(settings)
+    free = 1.0 - share.supernet - share.search - share.baseline
+    networks = 1 + settings.rival + settings.baselines
+    whole = settings.seconds or 0.0
+    return max(0.0, SAFETY * (free * whole - seconds_for_the_rest(settings)) / networks)
 
 
 def seconds_for_a_look(settings: Settings) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from torch import nn
@@ -14,10 +15,12 @@ from parti.core.architecture import Architecture
 from parti.core.errors import InvalidSettings
 from parti.core.plugins import load
 from parti.core.trial import Proposal
-from parti.core.walks import canonical
+from parti.core.walks import canonical, sample
 from parti.evaluators.inherited import InheritedWeights
 from parti.evaluators.learner import STATISTICS_IMAGES
+from parti.evaluators.recipe import default_recipe
 from parti.finding.files import read_json, write_json
+from parti.finding.plan import seconds_per_image
 from parti.finding.settings import Settings
 from parti.finding.supernet_plan import (
     Rehearsed,
@@ -93,7 +96,14 @@ class Sharing:
             make = partial(self._training, self.bound(recipe.sizes), costs=None)
             return rehearse(make, recipe, self.data, steps)
 
-        return plan_supernet(self.settings, self.asked, self.data, rehearsed, self.plan_file)
+        def trained(recipe: SupernetRecipe) -> float:
+            space = self.bound(recipe.sizes)
+            network = space.build(sample(space, Random(self.settings.seed)))
+            once = default_recipe(self.data, 1)
+            return seconds_per_image(network, self.data, once, self.threads)
+
+        file = self.plan_file
+        return plan_supernet(self.settings, self.asked, self.data, rehearsed, trained, file)
 
     @property
     def plan_file(self) -> Path:

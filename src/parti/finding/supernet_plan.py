@@ -19,7 +19,7 @@ from parti.core.errors import InvalidSettings, TrialError
 from parti.evaluators.learner import STATISTICS_IMAGES
 from parti.evaluators.recipe import default_recipe
 from parti.finding.files import read_json, write_json
-from parti.finding.plan import shares
+from parti.finding.plan import seconds_for_a_final, shares
 from parti.finding.settings import Settings
 from parti.tasks.splits import part_of
 
@@ -45,8 +45,9 @@ SMALLEST = {"channels": 8, "width": 8, "cells": 3, "layers": 1}
 SMALL_SIDE = 24
 """Images with fewer pixels a side get a supernet of halved sizes from the start."""
 
-FEWEST_SEEN = 30_000
-"""A supernet is made smaller until it can see so many images in its time."""
+FEWEST_SEEN, FEWEST_TRAINED = 30_000, 20_000
+"""A supernet is made smaller until it can see the first number of images in its time, and its
+networks the second in the final training."""
 
 MOST_SEEN, LEAST_WANTED = 1_000_000, 200_000
 """Without a limit of time a supernet sees at most so many images, in whole epochs; with one, the
@@ -103,6 +104,7 @@ def plan_supernet(
     recipe: SupernetRecipe,
     data: SearchData,
     rehearsed: Callable[[SupernetRecipe, int], Rehearsed],
+    trained: Callable[[SupernetRecipe], float],
     file: Path,
 ) -> SupernetPlan:
     """Plan the training of a supernet; a plan that was made before is kept.
@@ -113,6 +115,7 @@ def plan_supernet(
         data: what the supernet may see.
         rehearsed: rehearses an epoch of a recipe, as it is fitted to the data, with so many
             steps; called in any case, since that also shows whether the space can be shared.
+        trained: measures how long training one of its networks takes for each image.
         file: where the plan is kept.
     """
     if (kept := read_json(file)) is not None:
@@ -137,8 +140,12 @@ def plan_supernet(
         smallest = halved(recipe, halvings + 1) == smaller
         short = fitted(smaller, data, stages)
         pace = _pace(short, images, rehearsed, whole, math.inf if smallest else HOPELESS)
-        if pace is not None and (smallest or pace.epochs(left()) * images >= FEWEST_SEEN):
+        if pace is not None and smallest:
             break
+        if pace is not None and pace.epochs(left()) * images >= FEWEST_SEEN:
+            final = math.inf if settings.final_epochs else seconds_for_a_final(settings)
+            if final >= FEWEST_TRAINED * trained(smaller):
+                break
         halvings += 1
 
     def epochs_of(pace: Pace) -> int:
