@@ -270,6 +270,12 @@ def test_the_overview_of_commands_fits_into_80_columns(tmp_path: Path) -> None:
     assert parti("--version", folder=tmp_path).stdout.startswith("parti ")
 
 
+def test_python_runs_it_as_a_module_too(tmp_path: Path) -> None:
+    module = [sys.executable, "-m", "parti", "--version"]
+    said = subprocess.run(module, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert said == parti("--version", folder=tmp_path).stdout
+
+
 def _done(database: Path) -> int:
     store = open_store(f"sqlite:///{database}")
     try:
