@@ -19,6 +19,7 @@ from parti.core.walks import sample
 from parti.evaluators.machine import Machine
 from parti.evaluators.quick import quickened
 from parti.networks.darts import Cell
+from parti.networks.operations import FactorizedReduce
 from parti.spaces.darts import darts
 from parti.spaces.mobile import mobile
 from parti.supernets import fused_library
@@ -245,6 +246,35 @@ def test_a_pool_of_one_pixel_is_that_of_torch() -> None:
         (alone,) = torch.autograd.grad(pools[0](x).sum(), x)
         assert torch.equal(pools[0](x[0].contiguous()), nn.AdaptiveAvgPool2d(1)(x[0].contiguous()))
     torch.testing.assert_close(alone, torch.full_like(x, 1 / 42))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 6), (5, 9), (1, 1)])
+def test_a_factorized_reduction_is_that_of_torch(height: int, width: int) -> None:
+    torch.manual_seed(height)
+    reduction = FactorizedReduce(8, 12)
+    reduction.norm.momentum = 0.3
+    exact = copy.deepcopy(reduction).double()
+    x = images(4, 8, height, width)
+    with quickened(reduction, CPU):
+        got = reduction(x)
+    right = exact(x.double())
+    gradient = torch.randn_like(got)
+    torch.testing.assert_close(got.double(), right, rtol=1e-4, atol=1e-4)
+    ours = torch.autograd.grad(got, [x, *reduction.parameters()], gradient)
+    theirs = torch.autograd.grad(right, [x, *exact.parameters()], gradient.double())
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.double(), two.double(), rtol=1e-3, atol=1e-4)
+    for one, two in zip(reduction.buffers(), exact.buffers(), strict=True):
+        torch.testing.assert_close(one.double(), two.double(), rtol=1e-4, atol=1e-5)
+    assert type(reduction) is FactorizedReduce
+
+
+def test_the_hooks_of_a_factorized_reduction_see_its_layers() -> None:
+    reduction, seen = FactorizedReduce(8, 12), list[int]()
+    reduction.even.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    with quickened(reduction, CPU):
+        reduction(images(4, 8, 6, 6))
+    assert seen == [4]
 
 
 def test_a_supernet_learns_by_the_kernels_what_its_networks_learn(compiled: None) -> None:

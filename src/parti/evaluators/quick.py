@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
 from parti.evaluators.machine import Machine
+from parti.networks.operations import FactorizedReduce
 from parti.supernets.depthwise import KERNELS, convolve
 from parti.supernets.fused_cells import decided
+from parti.supernets.fused_parts import Halving, part_of
+from parti.supernets.fused_torch import halvings
 
 __all__ = ["quickened"]
 
@@ -27,6 +31,21 @@ class _Depthwise(nn.Conv2d):
     def _conv_forward(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         settings = (self.stride, self.padding, self.dilation, self.groups)
         return convolve(images, weight, bias, *settings)
+
+
+class _Reduction(FactorizedReduce):
+    """A factorized reduction as one convolution over 2×2 pixels.
+
+    Torch writes whole images of zeros for the gradient of an image that is moved by a pixel.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        part = part_of(self) if torch.is_grad_enabled() else None
+        if not isinstance(part, Halving):  # or somebody listens to its layers
+            return super().forward(images)
+        (halved,) = halvings(images, [part])
+        normalized: Tensor = self.norm(halved.values)
+        return normalized
 
 
 class _GlobalPool(nn.AdaptiveAvgPool2d):
@@ -61,6 +80,8 @@ def _quick(module: nn.Module) -> type[nn.Module] | None:
         deep = module.groups == module.in_channels == module.out_channels > 1
         plain = module.padding_mode == "zeros"
         return _Depthwise if deep and plain and module.kernel_size[0] in KERNELS else None
+    if type(module) is FactorizedReduce:
+        return _Reduction
     if type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1)):
         return _GlobalPool
     return None
