@@ -22,7 +22,7 @@ from parti.finding.desk import Desk
 from parti.finding.outcome import described_space
 from parti.finding.plan import plan_finals, population
 from parti.finding.settings import Settings, parse_duration, parse_number, settings_of
-from parti.finding.stages import in_words
+from parti.finding.stages import epochs_of_testing, in_words
 from parti.stores import open_store
 from tiny_space import tiny
 
@@ -213,6 +213,21 @@ def test_the_final_training_leaves_time_for_testing(tmp_path: Path) -> None:
         )  # fmt: skip
         assert plan.testing == tested * (2 * 20 + 10)
         assert plan.epochs == int((free - plan.testing) / (2 * 20 + 10)) < 20
+
+
+def test_time_for_testing_is_kept_free_of_the_epochs_that_were_asked_for(tmp_path: Path) -> None:
+    asked = settings_of(data="digits", seconds=3600, final_epochs=5, seeds=2)
+    plan = finals(tmp_path, asked, 1000.0, tested=0.5)
+    assert plan.testing == 0.5 * 2 * (2 * 1.0 + 4.0)
+    endless = settings_of(data="digits", final_epochs=5)
+    assert finals(tmp_path / "endless", endless, None, epoch_seconds=[], tested=0.5).testing == 0.0
+
+
+def test_testing_takes_a_third_of_training_for_each_image() -> None:
+    """Of 900 images to train on and 300 to validate with: an epoch is 1000 images' training."""
+    seen = SimpleNamespace(train_labels=range(900), val_labels=range(300))
+    desk = SimpleNamespace(seen=seen, splits=SimpleNamespace(test=range(1200)))
+    assert epochs_of_testing(desk) == pytest.approx((300 + 1200) / 3 / 1000)
 
 
 def test_a_plan_is_kept(tmp_path: Path) -> None:

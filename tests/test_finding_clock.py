@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -165,6 +166,16 @@ def test_seeds_follow_as_long_as_there_is_time() -> None:
         collect(found, train_finalists(desk, trials("a"), trials("d"), [FIXED], finals))
         assert train_again(desk, found, [FIXED], finals).seeds == seeds
         assert [len(contender.trained) for contender in found] == [seeds] * 3
+
+
+def test_further_seeds_leave_time_for_testing() -> None:
+    """With 500 seconds for each there is time for a second seed, and some 700 s are left then."""
+    finals = Finals(finalists=1, seeds=3, epochs=9, fixed_epochs=9)
+    for testing, seeds in ((0.0, 2), (HOUR / 2, 1)):
+        desk, found = Desk(500.0), contenders()
+        tested = replace(finals, testing=testing)
+        collect(found, train_finalists(desk, trials("a"), trials("d"), [FIXED], tested))
+        assert train_again(desk, found, [FIXED], tested).seeds == seeds
 
 
 def test_a_seed_that_was_begun_is_gone_on_with() -> None:

@@ -18,7 +18,7 @@ from parti.evaluators.recipe import Recipe
 from parti.finding import Silent, specialize
 from parti.finding.desk import Desk
 from parti.finding.given import Given
-from parti.finding.plan import shares
+from parti.finding.plan import seconds_for_a_final, shares
 from parti.finding.settings import settings_of
 from parti.finding.sharing import recipe_of
 from parti.finding.supernet_plan import (
@@ -379,8 +379,8 @@ def test_the_training_of_a_supernet_fits_into_its_time(tmp_path: Path) -> None:
 
 
 def test_networks_that_cannot_be_trained_in_the_end_are_made_smaller(tmp_path: Path) -> None:
-    """1000 seconds: 320 after search and baselines, less 92 for the rest, for three networks."""
-    each = 0.95 * (320 - 92) / 3
+    """1000 seconds: 320 after search and baselines, less 122 for the rest, for three networks."""
+    each = 0.95 * (320 - 30 - 92) / 3
     found = []
     for per_image in (1e-4, 0.9 * each / 20_000, 2.0 * each / 20_000, 1.0):
         plan = planned(tmp_path / f"{per_image}", 1e-4, per_image=per_image, seconds=1000.0)
@@ -388,7 +388,40 @@ def test_networks_that_cannot_be_trained_in_the_end_are_made_smaller(tmp_path: P
     smallest = next(n for n in range(9) if halved(PAPER, n) == halved(PAPER, n + 1))
     assert found == [0, 0, 1, smallest]
     asked = {"seconds": 1000.0, "final_epochs": 3}
-    assert planned(tmp_path, 1e-4, per_image=1.0, **asked).halvings == 0
+    assert planned(tmp_path / "3", 1e-4, per_image=1.0, **asked).halvings == 0
+    asked = {"seconds": 40.0}  # the rest takes all of it
+    assert planned(tmp_path / "40", 1e-9, per_image=0.0, **asked).halvings == smallest
+
+
+def test_the_time_of_a_final_training_is_shared_by_what_is_trained_in_turn() -> None:
+    def of(workers: int, **asked: object) -> float:
+        settings = settings_of(data="toy", recipe="darts", seconds=1000.0, **asked)
+        return seconds_for_a_final(settings, workers)
+
+    alone = 0.95 * (320 - 30 - 92)
+    assert of(1) == pytest.approx(alone / 3)  # the winner, that of random search, a fixed network
+    assert of(2) == pytest.approx(alone / 2)
+    assert of(3) == of(9) == pytest.approx(alone)
+    assert of(1, seeds=3) == pytest.approx(alone / 9)
+    assert of(1, finalists=2) == pytest.approx(alone / 5)
+    assert of(1, baselines=False) == pytest.approx(0.95 * (360 - 92))
+
+
+def test_few_epochs_are_rounded_and_fill_the_time_with_a_part_of_the_images(tmp_path: Path) -> None:
+    data = toy_data(train=6400, side=32)
+    recipe = replace(PAPER, stages=(), held=0.0)
+    settings = settings_of(data="toy", recipe="darts", seconds=1000.0)
+    time = 0.9 * 1000 * shares(settings).supernet
+    for fit, epochs in ((1.4, 1), (1.6, 2), (3.7, 4), (7.9, 7)):
+
+        def rehearsed(recipe: SupernetRecipe, steps: int, each: float = time / fit / 6400):
+            return Rehearsed(steps * recipe.training.batch_size * each, 0.0)
+
+        file = tmp_path / f"{fit}.json"
+        plan = plan_supernet(settings, recipe, data, rehearsed, lambda recipe: 0.0, file)
+        assert plan.epochs == epochs
+        part = 1.0 if epochs < fit else fit / epochs
+        assert plan.images == pytest.approx(part * 6400, rel=0.01)
 
 
 def test_longer_epochs_are_rehearsed_where_a_few_steps_tell_little(tmp_path: Path) -> None:
@@ -486,6 +519,10 @@ def test_a_recipe_follows_the_data() -> None:
     assert not training.flip
     assert training.crop <= 1
     assert training.cutout == 0
+    photographs = toy_data(train=640, side=96)
+    assert fitted(PAPER, photographs, 9).training.crop == 12
+    plain = replace(PAPER, training=replace(PAPER.training, crop=0))
+    assert fitted(plain, photographs, 9).training.crop == 0
     large = replace(PAPER, training=replace(PAPER.training, batch_size=16))
     assert fitted(large, data, 9).training.batch_size == 16
     assert fitted(large, data, 9).training.lr == 0.4
@@ -498,6 +535,11 @@ def test_recipes_are_listed_with_their_papers(tmp_path: Path) -> None:
     rows = last_line(command("recipes", "--json", folder=tmp_path))["recipes"]
     assert [row["recipe"] for row in rows] == list(RECIPES)
     assert all(row["paper"] for row in rows)
+
+
+def test_every_recipe_shifts_photographs_where_it_is_trained_for_long() -> None:
+    data = toy_data(train=640, side=32)
+    assert {fitted(recipe_of(name), data, 50).training.crop for name in RECIPES} == {4}
 
 
 def test_every_named_recipe_has_that_name() -> None:

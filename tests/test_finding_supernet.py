@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from parti.core.errors import InvalidSettings
 from parti.core.study import Objective
 from parti.finding import Silent
 from parti.finding.described import supernet_so_far
 from parti.finding.desk import Desk
 from parti.finding.given import Given
 from parti.finding.settings import settings_of
+from parti.finding.sharing import recipe_of
 from parti.finding.strategy import strategy_name
 from parti.finding.supernet_plan import LATEST, SupernetPlan, longest
 from parti.finding.supernet_stages import doubt_of, judged_by, train_supernet
+from parti.finding.tuning import run_specialized
 from parti.loop import Progress
 from parti.stores import open_store
 from test_finding import stripes
@@ -55,9 +59,24 @@ def test_a_supernet_is_described_while_it_is_trained(tmp_path: Path) -> None:
     assert done["held"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [("pc-darts", "relaxed by recipe 'pc-darts' for gradients"),
+     ("random-sampling", "by recipe 'random-sampling', the search network of DARTS")],
+)  # fmt: skip
+def test_supernets_without_plain_networks_are_not_specialized(recipe: str, why: str) -> None:
+    shared = SimpleNamespace(extractable=False, recipe=recipe_of(recipe))
+    desk = SimpleNamespace(shared=shared, settings=SimpleNamespace(supernet_of="study"))
+    with pytest.raises(InvalidSettings, match=f"'study' .*{why}.*; search with single-path"):
+        run_specialized(desk)
+
+
 def test_a_supernet_that_sees_little_is_doubted() -> None:
     assert doubt_of(SupernetPlan(epochs=10, images=3_000)) is None
     assert "29,990 images in 10 epochs," in (doubt_of(SupernetPlan(epochs=10, images=2_999)) or "")
+    told = [doubt_of(SupernetPlan(5, 99_999), timed=timed) or "" for timed in (True, False)]
+    assert ["--budget" in each for each in told] == [True, False]
+    assert all("more --supernet-epochs" in each for each in told)
     assert "40,000 images in 1 epoch," in (doubt_of(SupernetPlan(epochs=1, images=40_000)) or "")
 
 

@@ -47,6 +47,8 @@ def elastic():
     return assemble({**parts, "drop": nn.Dropout(0.5), "head": head(8, 2)})
 
 
+SCALED = mobile(1, 2, 8, width=8, resolutions=(4, 6, 8))
+
 LARGEST = {"depth": 3, **{f"depth[{i}]/expansion": 4 for i in range(3)}}
 
 
@@ -198,6 +200,24 @@ def test_scales_are_known_by_what_they_do():
     assert found["stage1/blocks[0]/expansion"] == "width"
     assert found["stage1/width"] == "width"
     assert "stage1/blocks[0]/attention" not in found
+    assert "resolution" not in found
+    assert axes(supernet(SCALED))["resolution"] == "resolution"
+
+
+def test_resolutions_are_open_from_the_beginning_and_the_teacher_sees_the_same():
+    phases = (Phase("largest", 1, 1.0), Phase("kernel", 2, 1.0, opened={"kernel": 9}))
+    step = ProgressiveShrinking(bench_of(SCALED), phases=phases)
+    random.seed(0)
+    drawn = [step.draw(phases[0]) for _ in range(60)]
+    assert {each["resolution"] for each in drawn} == {4, 6, 8}
+    assert {each["stage1/blocks"] for each in drawn} == {4}
+    for _ in range(11):
+        step(batches()[0], None)
+    seen = []
+    step._teacher.network.stem.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape[-1]))
+    subnet = next(each for each in drawn if each["resolution"] == 6)
+    step._taught(batches()[0].images, subnet)
+    assert seen == [6]
 
 
 def test_kernels_open_first_then_depth_then_width():

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 import parti
 from parti.core.errors import InvalidSettings
+from parti.evaluators.complexity import complexity
 from parti.networks.known import known_network
 from parti.networks.layers import ACTIVATIONS
 from parti.spaces import load_space
+from parti.spaces.mobile import mobile
 from parti.spaces.stages import fitting, stages, stem_stride, widths
 
 torch.set_num_threads(1)
@@ -54,6 +56,26 @@ def test_members_learn(name, resolution):
             # Nobody need use the output of a cell.
             assert parameter.grad is not None or key.startswith("cells."), key
             assert parameter.grad is None or parameter.grad.isfinite().all(), key
+
+
+def test_a_network_may_choose_its_resolution():
+    """In `mobile`: a smaller one costs less, and nothing else is another."""
+    space = load_space(mobile(resolutions=(16, 24, 32), width=8), 3, 10, 40)
+    drawn = dict(parti.sample(space, Random(0)))
+    members = {side: space.build({**drawn, "resolution": side}) for side in (16, 24, 32)}
+    cost = {side: complexity(network, (3, 40, 40)) for side, network in members.items()}
+    assert cost[16].macs < cost[24].macs < cost[32].macs
+    assert len({each.params for each in cost.values()}) == 1
+    assert "resolution" not in parti.sample(load_space("mobile"), Random(0))
+    images = torch.randn(2, 3, 40, 40, dtype=torch.float64)
+    elastic = parti.supernet(space).double().eval()
+    seen = []
+    elastic.network.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    for side in members:
+        parti.activate(elastic, {**drawn, "resolution": side})
+        expected = parti.extract(elastic, {**drawn, "resolution": side}).eval()(images)
+        assert torch.equal(elastic(images), expected)
+        assert seen[-1] == (2, 3, side, side)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -112,6 +112,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[Architecture], Tensor
         lambda: nn.AvgPool2d(k := kernel(), 1, k // 2, count_include_pad=False),
         images,
     ),
+    "scaled": (lambda: nn.Upsample(choose("size", [3, 5, 9]), mode="bilinear"), images),
 }
 
 

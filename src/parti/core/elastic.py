@@ -40,10 +40,10 @@ MACHINERY = ("torch", "parti.core", "parti.supernets", "contextlib")
 
 USABLE = (
     "parti's elastic layers (Conv1d, Conv2d, ConvTranspose2d, Linear, Embedding, BatchNorm, "
-    "GroupNorm, LayerNorm, MultiheadAttention, Dropout, MaxPool2d, AvgPool2d) and + - * // take "
-    "it; other arithmetic goes through parti.computed(function, ...), modules by value through "
-    "parti.select(value, {option: factory}), and what has to be decided while building is asked "
-    "with one_of"
+    "GroupNorm, LayerNorm, MultiheadAttention, Dropout, MaxPool2d, AvgPool2d, Upsample) and + - * "
+    "// take it; other arithmetic goes through parti.computed(function, ...), modules by value "
+    "through parti.select(value, {option: factory}), and what has to be decided while building is "
+    "asked with one_of"
 )
 """What can be done with an elastic value, for messages."""
 

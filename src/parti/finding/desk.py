@@ -201,7 +201,16 @@ class Desk:
             return None
         if self.space_name != asked.space:
             asked = replace(asked, sizes={})
-        return Sharing(asked, self.settings, self.seen, self.bound, self.root, self.threads)
+        return Sharing(
+            asked,
+            self.settings,
+            self.seen,
+            self.bound,
+            self.member,
+            self.root,
+            self.threads,
+            self.workers,
+        )
 
     @property
     def inherits(self) -> bool:
@@ -245,19 +254,25 @@ class Desk:
 
     @cached_property
     def example(self) -> Architecture:
-        """A member that keeps to the constraints, as far as they can be checked cheaply.
+        """A typical member, or the one that is kept.
+
+        Raises:
+            InvalidStudy: none keeps to the constraints.
+        """
+        if self.source is not None and self.settings.keep_architecture:
+            return self.source.kept(self.space)
+        return self.member(self.space)
+
+    def member(self, space: Any) -> Architecture:
+        """One that keeps to the constraints, as far as they can be checked cheaply.
 
         Raises:
             InvalidStudy: there is none.
         """
-        if self.source is not None and self.settings.keep_architecture:
-            return self.source.kept(self.space)
-        cheap = self.complexity(self.space)
-        if any(c.metric in cheap.provides for c in self.settings.study_constraints):
-            return attainable(
-                self.space, cheap, self.settings.study_constraints, self.settings.seed
-            )
-        return sample(self.space, Random(self.settings.seed))
+        cheap, limits = self.complexity(space), self.settings.study_constraints
+        if any(limit.metric in cheap.provides for limit in limits):
+            return attainable(space, cheap, limits, self.settings.seed)
+        return sample(space, Random(self.settings.seed))
 
     # --- evaluators ---
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from parti.tasks.values import SearchData
 
 __all__ = [
+    "AGREEMENT_SHARE",
     "Finals",
     "Plan",
     "part_of_an_epoch",
@@ -52,12 +53,15 @@ FEWEST_IMAGES = 1_000
 """A trial never sees fewer training images in an epoch, if there are as many."""
 
 SECONDS_TO_CONCLUDE = 12.0
-"""Time kept free for testing, export and report."""
+"""Time kept free for export and report."""
 
 LOOKS, SHARE_OF_A_LOOK = 4, 0.02
 """The winner is looked at further in so many ways, each of which gets this share of the budget."""
 
 FEWEST_SECONDS_TO_LOOK, MOST_SECONDS_TO_LOOK = 2.0, 120.0
+
+AGREEMENT_SHARE = 0.03
+"""Share of the time for measuring, with inherited weights, what was trained by itself."""
 
 SAFETY = 0.95
 """Share of what else is left that the final training is planned to take."""
@@ -195,7 +199,8 @@ def plan_finals(
         settings: what was asked.
         images: number of training images.
         left: seconds left of the budget; None for no limit.
-        epoch_seconds: what an epoch of each candidate took, best candidate first.
+        epoch_seconds: what an epoch of each candidate took, best candidate first; may be empty
+            where there is no limit.
         fixed_epoch_seconds: an estimate of the same for the fixed network; 0 for none.
         workers: how many are trained at once.
         file: where the plan is kept.
@@ -207,31 +212,33 @@ def plan_finals(
     usual = round(IMAGES_PER_FINAL / images)
     wanted = settings.final_epochs or max(LEAST_FINAL_EPOCHS, min(MOST_FINAL_EPOCHS, usual))
     finalists, seeds = settings.finalists or _finalists(settings), settings.seeds or 1
-    epochs, part, testing = wanted, None, 0.0
+    epochs, part, winner = wanted, None, next(iter(epoch_seconds), 0.0)
+    searches, scratch = 1 + settings.rival, bool(settings.init and settings.baselines)
+
+    def testing(seeds: int) -> float:
+        return tested * seeds * ((searches + scratch) * winner + fixed_epoch_seconds)
+
     if left is not None and settings.final_epochs is None:
         left = SAFETY * max(0.0, left - seconds_for_the_rest(settings))
-        searches = 2 if settings.rival else 1
-        winner = epoch_seconds[0]
         for finalists, seeds in _ambitions(settings):
             each = sum(epoch_seconds[:finalists]) + (seeds - 1) * winner
-            scratch = bool(settings.init and settings.baselines)
             one_epoch = searches * each + seeds * min(fixed_epoch_seconds, winner)
             one_epoch += scratch * seeds * winner
             others = bool(fixed_epoch_seconds) + scratch
             jobs = searches * finalists + others
             trainings = jobs + (seeds - 1) * (searches + others)
             at_once = jobs / math.ceil(jobs / workers)
-            testing = tested * seeds * ((searches + scratch) * winner + fixed_epoch_seconds)
-            affordable = ((left - testing) * at_once - once * trainings) / one_epoch
+            affordable = ((left - testing(seeds)) * at_once - once * trainings) / one_epoch
             epochs = min(wanted, int(affordable))
             if epochs >= 0.7 * wanted:
                 break
         if epochs < 1:
             epochs, part = 1, part_of_an_epoch(images, affordable)
     fixed = epochs
-    if left is not None and fixed_epoch_seconds > epoch_seconds[0]:
-        fixed = max(1, math.floor(epochs * epoch_seconds[0] / fixed_epoch_seconds))
-    plan = Finals(finalists, seeds, epochs, fixed, part, testing)
+    if left is not None and fixed_epoch_seconds > winner:
+        fixed = max(1, math.floor(epochs * winner / fixed_epoch_seconds))
+    last = 0.0 if left is None else testing(seeds)
+    plan = Finals(finalists, seeds, epochs, fixed, part, last)
     write_json(file, asdict(plan))
     return plan
 
@@ -242,16 +249,22 @@ def part_of_an_epoch(images: int, share: float) -> int | None:
     return part if part < images else None
 
 
-def seconds_for_a_final(settings: Settings) -> float:
-    """How long each network is trained in the end where each search has one finalist, and one seed.
+def seconds_for_a_final(settings: Settings, workers: int) -> float:
+    """How long each network is trained in the end, with no more finalists and seeds than asked for.
 
-    `settings` have a limit of time. The fixed network is taken to be as slow as the others.
+    The fixed network is taken to be as slow as the others.
+
+    Args:
+        settings: what was asked, with a limit of time.
+        workers: how many are trained at once.
     """
-    share = shares(settings)
+    share, whole = shares(settings), settings.seconds or 0.0
     free = 1.0 - share.supernet - share.search - share.baseline
-    networks = 1 + settings.rival + settings.baselines
-    whole = settings.seconds or 0.0
-    return max(0.0, SAFETY * (free * whole - seconds_for_the_rest(settings)) / networks)
+    free -= AGREEMENT_SHARE if settings.recipe and settings.rival else 0.0
+    finalists, seeds, searches = settings.finalists or 1, settings.seeds or 1, 1 + settings.rival
+    trainings = searches * (finalists + seeds - 1) + seeds * settings.baselines
+    rounds = math.ceil(trainings / workers)
+    return max(0.0, SAFETY * (free * whole - seconds_for_the_rest(settings)) / rounds)
 
 
 def seconds_for_a_look(settings: Settings) -> float:
@@ -261,7 +274,7 @@ def seconds_for_a_look(settings: Settings) -> float:
 
 
 def seconds_for_the_rest(settings: Settings) -> float:
-    """The time kept free for what comes after the final training: looks, test, export, report."""
+    """The time kept free for what comes after testing: looks, export, report."""
     return SECONDS_TO_CONCLUDE + LOOKS * seconds_for_a_look(settings)
 
 

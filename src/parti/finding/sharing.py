@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from torch import nn
 
 from parti.core.architecture import Architecture
-from parti.core.errors import InvalidSettings
+from parti.core.errors import InvalidSettings, InvalidStudy
 from parti.core.plugins import load
 from parti.core.trial import Proposal
-from parti.core.walks import canonical, sample
+from parti.core.walks import canonical
 from parti.evaluators.inherited import InheritedWeights
 from parti.evaluators.learner import STATISTICS_IMAGES
 from parti.evaluators.recipe import default_recipe
@@ -37,7 +37,7 @@ from parti.recipes.bench import Costs
 from parti.recipes.costs import ExpectedCost, expected_cost, latency_ms
 from parti.recipes.course import stage_space
 from parti.recipes.recipe import SupernetRecipe
-from parti.recipes.training import SupernetTraining, load_supernet
+from parti.recipes.training import SupernetTraining, load_supernet, reached
 from parti.supernets.derive import derive
 from parti.supernets.share import Relaxed, Supernet, supernet
 from parti.supernets.subnets import extract
@@ -77,16 +77,20 @@ class Sharing:
         settings: what else was asked.
         data: what the search may see.
         bound: gives the space with some sizes.
+        member: gives a network of a space that keeps to the limits, or raises InvalidStudy.
         folder: of the study whose supernet it is.
         threads: of the CPU.
+        workers: how many networks are trained at once.
     """
 
     asked: SupernetRecipe
     settings: Settings
     data: SearchData
     bound: Callable[[Mapping[str, int]], Any]
+    member: Callable[[Any], Architecture]
     folder: Path
     threads: int
+    workers: int
 
     @cached_property
     def plan(self) -> SupernetPlan:
@@ -98,12 +102,17 @@ class Sharing:
 
         def trained(recipe: SupernetRecipe) -> float:
             space = self.bound(recipe.sizes)
-            network = space.build(sample(space, Random(self.settings.seed)))
+            try:
+                network = space.build(self.member(space))
+            except InvalidStudy:
+                return math.inf
             once = default_recipe(self.data, 1)
             return seconds_per_image(network, self.data, once, self.threads)
 
         file = self.plan_file
-        return plan_supernet(self.settings, self.asked, self.data, rehearsed, trained, file)
+        return plan_supernet(
+            self.settings, self.asked, self.data, rehearsed, trained, file, self.workers
+        )
 
     @property
     def plan_file(self) -> Path:
@@ -184,9 +193,9 @@ class Sharing:
 
     def inherited(self) -> InheritedWeights:
         """Measures architectures with the weights of the trained supernet."""
-        most = self.plan.looked_at
+        most, stage = self.plan.looked_at, reached(self.recipe, self.trial_folder).stage
         return InheritedWeights(
-            self.last_space,
+            stage_space(self.space, self.recipe, stage),
             watched(self.data, self.settings.seed, most),
             self.load,
             images=min(STATISTICS_IMAGES, most),

@@ -2,7 +2,8 @@
 
 Papers train theirs for hours on photographs. Here the recipe is kept, and what depends on the data
 follows the data: batches are no larger than suits their number, the learning rate follows the
-batch, and digits are not mirrored because photographs are. Where time is short, the space is made
+batch, digits are not mirrored because photographs are, and images are shifted as far as suits their
+size. Where time is short, the space is made
 smaller before the training is made shorter.
 """
 
@@ -78,6 +79,10 @@ LATEST = 2.0
 HOPELESS = 4.0
 """When one step tells that a size takes so many times too long, no further step is rehearsed."""
 
+FEW_EPOCHS = 5
+"""Fewer epochs than these are rounded, and see a part of the images where that was up: to leave out
+half an epoch is to waste much of the time."""
+
 
 @dataclass(frozen=True, slots=True)
 class SupernetPlan:
@@ -106,6 +111,7 @@ def plan_supernet(
     rehearsed: Callable[[SupernetRecipe, int], Rehearsed],
     trained: Callable[[SupernetRecipe], float],
     file: Path,
+    workers: int = 1,
 ) -> SupernetPlan:
     """Plan the training of a supernet; a plan that was made before is kept.
 
@@ -115,8 +121,10 @@ def plan_supernet(
         data: what the supernet may see.
         rehearsed: rehearses an epoch of a recipe, as it is fitted to the data, with so many
             steps; called in any case, since that also shows whether the space can be shared.
-        trained: measures how long training one of its networks takes for each image.
+        trained: measures how long training one of its networks takes for each image; infinity
+            where none keeps to the limits.
         file: where the plan is kept.
+        workers: how many networks are trained at once in the end.
     """
     if (kept := read_json(file)) is not None:
         return SupernetPlan(**kept)
@@ -135,28 +143,28 @@ def plan_supernet(
     def left() -> float:
         return max(LEAST_PART * whole, whole - (time.monotonic() - began))
 
+    final = math.inf if settings.final_epochs else seconds_for_a_final(settings, workers)
     while True:
         smaller = halved(recipe, halvings)
         smallest = halved(recipe, halvings + 1) == smaller
-        short = fitted(smaller, data, stages)
-        pace = _pace(short, images, rehearsed, whole, math.inf if smallest else HOPELESS)
-        if pace is not None and smallest:
-            break
-        if pace is not None and pace.epochs(left()) * images >= FEWEST_SEEN:
-            final = math.inf if settings.final_epochs else seconds_for_a_final(settings)
-            if final >= FEWEST_TRAINED * trained(smaller):
+        if smallest or (final > 0 and final >= FEWEST_TRAINED * trained(smaller)):
+            short = fitted(smaller, data, stages)
+            pace = _pace(short, images, rehearsed, whole, math.inf if smallest else HOPELESS)
+            enough = pace is not None and pace.epochs(left()) * images >= FEWEST_SEEN
+            if pace is not None and (smallest or enough):
                 break
         halvings += 1
 
     def epochs_of(pace: Pace) -> int:
-        return max(stages, min(longest_wanted, math.floor(pace.epochs(left()))))
+        fit = pace.epochs(left())
+        return max(stages, min(longest_wanted, round(fit) if fit < FEW_EPOCHS else int(fit)))
 
     long = fitted(smaller, data, epochs_of(pace))
     if long.training.batch_size != short.training.batch_size:  # and with it the time of an image
         pace = _pace(long, images, rehearsed, whole, math.inf) or pace
     epochs, part = epochs_of(pace), images
-    if pace.epochs(left()) < stages:
-        part = min(images, max(FEWEST_IMAGES, round(pace.images(left() / stages))))
+    if pace.epochs(left()) < epochs:
+        part = min(images, max(FEWEST_IMAGES, round(pace.images(left() / epochs))))
     look = settings.seconds * shares(settings).search / WANTED_LOOKS  # in seconds
     looked_at = max(FEWEST_LOOKED_AT, round(MOST_LOOKED_AT * look / max(pace.fixed, look)))
     plan = SupernetPlan(epochs, part, halvings, looked_at, time.monotonic() - began)
@@ -254,7 +262,7 @@ def fitted(recipe: SupernetRecipe, data: SearchData, epochs: int) -> SupernetRec
             lr=training.lr * slower,
             final_lr=training.final_lr * slower,
             flip=training.flip and usual.flip,
-            crop=min(training.crop, usual.crop),
+            crop=usual.crop if training.crop else 0,
             cutout=min(training.cutout, usual.cutout),
         ),
     )

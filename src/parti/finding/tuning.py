@@ -46,10 +46,15 @@ def run_specialized(desk: Desk) -> Searched:
     shared = desk.shared
     assert shared is not None  # Settings see to it
     if not shared.extractable:
+        name = repr(shared.recipe.name)
+        why = (
+            f"was relaxed by recipe {name} for gradients"
+            if shared.recipe.derives
+            else f"is, by recipe {name}, the search network of DARTS, with norms of its own"
+        )
         raise InvalidSettings(
-            f"the supernet of {desk.settings.supernet_of!r} was relaxed by recipe "
-            f"{shared.recipe.name!r} for gradients, so that no plain network can be taken out of "
-            "it; search with a recipe that samples paths, as single-path or once-for-all"
+            f"the supernet of {desk.settings.supernet_of!r} {why}, so that no plain network can be "
+            "taken out of it; search with single-path, fairnas, once-for-all or bignas"
         )
     study, trials = search_stage(desk)
     ranked = best_first(study, trials)

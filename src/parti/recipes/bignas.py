@@ -20,11 +20,13 @@ Departures: weights are trained with SGD as in AttentiveNAS (Wang et al., CVPR 2
 batch of 256, 5 of 360 epochs to warm up, no gradient of a weight beyond 1), which trains by the
 same rules; the authors' RMSProp with 4096 images in a batch is not offered. The learning rate
 reaches its end after the same share of the training as with the authors' 3 % every 2.4 epochs.
+Networks of `mobile` have no dropout of which only the largest could be regularized (0.2 in
+AttentiveNAS, with as much of residual branches dropped); images are shifted, without AutoAugment.
 Largest and smallest are meant for choices that are scales; others are drawn at random, the same for
 all subnets that have them. Blocks between stages have no skip connection where the space has none.
-Resolutions are off by default, and one step has one of them (the authors' differ from subnet to
-subnet). Afterwards the paper looks for the best subnet on a coarse grid, then on a fine one: here,
-a strategy over `InheritedWeights`.
+Resolutions are off unless the space asks for one, as `mobile(resolutions=...)` does. Afterwards the
+paper looks for the best subnet on a coarse grid, then on a fine one: here, a strategy over
+`InheritedWeights`.
 """
 
 from __future__ import annotations
@@ -181,6 +183,7 @@ BIGNAS = SupernetRecipe(
         weight_decay=1e-5,
         label_smoothing=0.1,
         flip=True,
+        crop=4,  # in place of a random part of the image, resized
     ),
     space="mobile",
     sizes={"width": 16},

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from parti.tasks.classification import accuracy, metrics
 if TYPE_CHECKING:
     from parti.tasks.images import SearchData
 
-__all__ = ["Course", "Given", "make_step", "stage_space"]
+__all__ = ["Course", "Given", "Phased", "make_step", "stage_space"]
 
 CHECK_STEPS = 16
 """After so many steps it is checked that the loss is finite."""
@@ -58,6 +58,19 @@ class Given:
     memory: Memory
 
 
+@runtime_checkable
+class Phased(Protocol):
+    """A step that trains other networks in the beginning than in the end."""
+
+    def finish_by(self, step: int) -> None:
+        """Come to the last phase in time to end after so many steps; may be called again."""
+        ...
+
+    def missing(self) -> str:
+        """Say in which phase it is, and what was not trained yet; nothing if all was."""
+        ...
+
+
 class Course:
     """A supernet in training.
 
@@ -69,6 +82,7 @@ class Course:
         bench: what the step of this stage works with.
         epoch: how many epochs are done.
         done: whether the training has come to its end.
+        missing: in which part it was stopped before its end, and what that means; else nothing.
 
     Raises:
         SpaceError: the space cannot be shared.
@@ -79,6 +93,7 @@ class Course:
     def __init__(self, given: Given, seed: int) -> None:
         recipe, data, device = given.recipe, given.data, given.device
         self.epoch, self.done, self._place, self._total, self._seed = 0, False, 0, 0.0, seed
+        self.missing = ""
         self._train = Pictures(data.train_images, data.mean, data.std, device, given.memory)
         self._val = Pictures(data.val_images, data.mean, data.std, device, given.memory)
         self._train_labels = as_tensor(data.train_labels).to(device)
@@ -161,6 +176,21 @@ class Course:
             if self._place % CHECK_STEPS == 0:  # what is saved between has no loss left out
                 yield
 
+    @property
+    def progress(self) -> float:
+        """Epochs that are done, with the part of this one."""
+        return self.epoch + self._place / self.bench.steps
+
+    def finish_by(self, epochs: int) -> None:
+        """Let a step that has phases come to the end of the last in so many epochs, if it can.
+
+        The epoch that it is in, or is to begin, is not cut short; there are no more than planned.
+        """
+        if isinstance(self._step, Phased):
+            began, planned = self._bounds[self._stage : self._stage + 2]
+            last = max(self.epoch + 1, min(planned, epochs))
+            self._step.finish_by((last - began) * self.bench.steps)
+
     def _rate(self, epoch: int) -> float:
         """The learning rate of the next step, in an epoch of the stage."""
         steps, epochs = self.bench.steps, self.bench.epochs
@@ -175,7 +205,9 @@ class Course:
         with isolated(bench.machine, derive(self._seed, "validation", self.epoch)):
             self._step.settle()
             logits = logits_of(bench.supernet, self._val, self._layout)
-        self.done = last or self.epoch >= self._bounds[-1] or self._step.done()
+        whole = self.epoch >= self._bounds[-1]
+        self.done = last or whole or self._step.done()
+        self.missing = self._left_out() if self.done and not whole else ""
         measured = {
             "train_loss": self._total / count,
             **self._judged(logits),
@@ -184,6 +216,22 @@ class Course:
         if not self.done and self.epoch == self._bounds[self._stage + 1]:
             self._advance()
         return measured
+
+    def _left_out(self) -> str:
+        """In which stage or phase the training is, and what that means if it ends here."""
+        now, last = self._stage, len(self._given.recipe.stages) - 1
+        if now < last:
+            return (
+                f"stage {now + 1} of {last + 1}: what is derived or inherited is of this stage "
+                f"({self._stage_in_words(now)}), not of the last ({self._stage_in_words(last)})"
+            )
+        return self._step.missing() if isinstance(self._step, Phased) else ""
+
+    def _stage_in_words(self, number: int) -> str:
+        stage = self._given.recipe.stages[number]
+        taken = signature(self._given.space.function).parameters
+        sizes = {name: size for name, size in stage.sizes.items() if name in taken}
+        return ", ".join(f"{name} {value}" for name, value in {**sizes, **stage.options}.items())
 
     def _judged(self, logits: Tensor) -> dict[str, float]:
         """Metrics of validation images; of numbers that are none, accuracy alone."""
@@ -199,6 +247,7 @@ class Course:
             "place": self._place,
             "total": self._total,
             "done": self.done,
+            "missing": self.missing,
             "stage": self._stage,
             "network": self.bench.supernet.network.state_dict(),
             "optimizer": self.bench.optimizer.state_dict(),
@@ -209,7 +258,7 @@ class Course:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a state of a training with the same settings."""
         self.epoch, self._place, self._total = state["epoch"], state["place"], state["total"]
-        self.done = state["done"]
+        self.done, self.missing = state["done"], state.get("missing", "")
         if state["stage"] != self._stage:
             self._enter(state["stage"])
         self.bench.supernet.network.load_state_dict(state["network"])

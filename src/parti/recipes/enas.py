@@ -12,12 +12,14 @@ architectures and rewards so far, and these are what is saved.
 
 Hyper-parameters are those of the authors' code for cells on CIFAR-10
 (`scripts/cifar10_micro_search.sh` and `src/cifar10/main.py` of melodyguan/enas), held-out images a
-tenth of the training images. Departures: the controller's logits are not squashed by a tanh (1.1
-for nodes, 0.44 for operations), and none begins with a bonus (separable convolutions, there); the
-bonus for entropy is a part of its gradient instead of the reward, Adam has a first momentum of
-0.9, and the moving average that rewards are compared with is without bias towards its beginning.
-The learning rate of the weights falls along one half cosine, without restarts (after 10, 30 and 70
-epochs, there). There is no auxiliary head, no dropout (0.1) and no drop path (up to 0.4).
+tenth of the training images. Departures: cells are those of DARTS (four nodes of two inputs each,
+all of them the output), where the authors' have five, and give what no node takes; the controller's
+logits are not squashed by a tanh (1.1 for nodes, 0.44 for operations), and none begins with a bonus
+(separable convolutions, there); the bonus for entropy is a part of its gradient instead of the
+reward, Adam has a first momentum of 0.9, and the moving average that rewards are compared with is
+without bias towards its beginning. The learning rate of the weights falls along one half cosine,
+without restarts (after 10, 30 and 70 epochs, there). There is no auxiliary head, no dropout (0.1)
+and no drop path (up to 0.4).
 """
 
 from __future__ import annotations

@@ -6,12 +6,14 @@ permutation of the options for every choice and trains m paths on the same batch
 of all permutations, the second, and so on. Their gradients are summed, and weights are updated
 once ("strict fairness").
 
-Departures: choices may have different numbers of options, and exist only under others. A step
-then trains as many paths as the largest number of options; options of a choice are dealt like
-cards, and when none are left, they are shuffled and dealt again. So the options of a choice are
-trained equally often, give or take one, in the paths in which it exists; where all choices have m
-options, exactly once. The paper's search afterwards, NSGA-II with a reinforced mutation, is the
-strategy "nsga2" over `InheritedWeights`, for several objectives.
+Departures: choices may have different numbers of options, and exist only under others. A step then
+trains as many paths as the largest number of options; options of a choice are dealt like cards, and
+when none are left, they are shuffled and dealt again. So the options of a choice are trained
+equally often, give or take one, in the paths in which it exists; where all choices have m options,
+exactly once. In `mobile`, where a block's choices exist only under the depth, fairness is of that
+kind; the paper's blocks, with all their options in one choice, are none of ours. Images are shifted
+instead of resized from a random part. The paper's search afterwards, NSGA-II with a reinforced
+mutation, is the strategy "nsga2" over `InheritedWeights`, for several objectives.
 
 Numbers are those that we know the paper (arXiv 1907.01845) to give for ImageNet; its text was not
 at hand, and the authors' repository (xiaomi-automl/FairNAS) has the networks that were found, not
@@ -90,6 +92,7 @@ FAIRNAS = SupernetRecipe(
         weight_decay=4e-5,
         nesterov=False,
         flip=True,
+        crop=4,  # in place of a random part of the image, resized
     ),
     space="mobile",
     sizes={"width": 16},

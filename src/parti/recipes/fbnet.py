@@ -17,13 +17,22 @@ temperature and how it falls, the four fifths and alpha are as in an independent
 (notaxaiha/FBNet on GitHub, `supernet_functions/config_for_supernet.py`); beta, the numbers of
 epochs and the size of batches are as we know them from the paper.
 
-Departures: those of `parti.recipes.darts`. Weights take the step for every batch, and the
-architecture parameters in between; in the paper the ones have their part of an epoch and then the
-others. Weights minimize cross-entropy alone: the factor does not depend on them and would only
-scale their learning rate. The paper says no unit under the logarithm; here a unit is a thousandth
-of that of the costs (milliseconds become microseconds), and 1 is added, so that the logarithm of
-a small network's latency is positive too. The most probable blocks are derived, as the paper's
-distribution is sharp at the end; the authors sample some and train them all.
+Departures: those of `parti.recipes.darts`. Images are shifted instead of resized from a random
+part. Weights take the step for every batch, and the architecture parameters in between; in the
+paper the ones have their part of an epoch and then the others. Weights minimize cross-entropy
+alone: the factor does not depend on them and would only scale their learning rate. The paper says
+no unit under the logarithm; here a unit is a thousandth of that of the costs (milliseconds become
+microseconds), and 1 is added, so that the logarithm of a small network's latency is positive too.
+The most probable blocks are derived, as the paper's distribution is sharp at the end; the authors
+sample some and train them all.
+
+`parti search` times blocks with the runtime and on the device where networks are timed, one by one
+and without what a call takes. In ONNX Runtime, on one core of a Xeon, the sums stood against the
+latency of 20 whole networks there, as rank correlation and ratio: 0.94 and 0.76 at width 8 for
+images of 8 pixels, FBNET_16; timed in PyTorch 0.70 and 11, FBNET_16T. In the space of ProxylessNAS
+0.83 and 0.97 at width 8 for 8 pixels, 0.97 and 0.98 at width 16 for 32; in PyTorch 0.21 and 18,
+0.88 and 13. It takes 5 to 7 seconds there, and half a minute here, nearly all of it to export the
+blocks of two groups.
 """
 
 from __future__ import annotations

@@ -10,14 +10,18 @@ step are those of the authors' code (`train_ofa_net.py` of mit-han-lab/once-for-
 phase is the paper's (section 4.1: 180 epochs, 2.6 for 2048 images on 32 GPUs); lengths are shares
 of the training.
 
+Where the space lets networks choose their resolution, all of these are open from the beginning, as
+with the authors (128 to 224 in steps of 4), and a teacher sees what its subnet sees.
+
 Departures: a smaller kernel is the centre of a larger one, without the authors' 7x7 to 5x5 to 3x3
 transformation matrices. Width is every scale that is neither a kernel nor a depth: expansions, and
 where the space offers them the widths of stages, whose channels are not sorted (shortcuts tie
-them). There is no dropout before the classifier (0.1), and colours are not distorted. Channels are
-sorted once, not again before the second part. Choices that are no scales are drawn at random in all
-phases, the same for the teacher. Resolutions are off by default, and one of a list per step (the
-authors': 128 to 224 in steps of 4). The paper's search afterwards, evolution guided by a predictor
-of accuracy, is any strategy over `InheritedWeights`.
+them). There is no dropout before the classifier (0.1), images are shifted instead of resized from a
+random part, and colours are not distorted. Channels are sorted once, not again before the second
+part. Choices that are no scales are drawn at random in all phases, the same for the teacher.
+Resolutions are off unless the space asks for one, as `mobile(resolutions=...)` does; then each
+subnet has its own (the authors': one for all of a step). The paper's search afterwards, evolution
+guided by a predictor of accuracy, is any strategy over `InheritedWeights`.
 """
 
 from __future__ import annotations
@@ -91,21 +95,30 @@ PHASES = (
 
 
 def axes(supernet: Supernet) -> dict[str, str]:
-    """Sort the scales of a space: "kernel", "depth" or "width", by the name of the choice.
+    """Sort the scales of a space, by the name of the choice.
 
-    Kernels are what the kernel sizes of convolutions hang on; depth is asked with `repeat`.
+    Resolutions are what the size of `nn.Upsample` hangs on, kernels what the kernel sizes of
+    convolutions do; depth is asked with `repeat`; all other scales are widths.
+
+    Returns:
+        "resolution", "kernel", "depth" or "width" for each.
     """
-    kernels: set[str] = set()
+    found: dict[str, set[str]] = {"kernel_size": set(), "size": set()}
     for layer in supernet.modules():
         if isinstance(layer, Layer):
-            kernel = layer.elastic.get("kernel_size")
-            for part in kernel if isinstance(kernel, tuple) else (kernel,):
-                kernels |= set(part.choices) if isinstance(part, Elastic) else set()
-    return {
-        name: "depth" if choice.kind == "repeat" else "kernel" if name in kernels else "width"
-        for name, choice in supernet.choices.items()
-        if choice.ordered
-    }
+            for argument, names in found.items():
+                value = layer.elastic.get(argument)
+                for part in value if isinstance(value, tuple) else (value,):
+                    names |= set(part.choices) if isinstance(part, Elastic) else set()
+
+    def axis(choice: Choice) -> str:
+        if choice.kind == "repeat":
+            return "depth"
+        if choice.name in found["size"]:
+            return "resolution"
+        return "kernel" if choice.name in found["kernel_size"] else "width"
+
+    return {name: axis(choice) for name, choice in supernet.choices.items() if choice.ordered}
 
 
 class ProgressiveShrinking(Paths):
@@ -137,12 +150,47 @@ class ProgressiveShrinking(Paths):
         ends = accumulate(phase.epochs / total for phase in phases)
         steps = bench.epochs * bench.steps
         self._ends = [round(end * steps) for end in ends]
+        self._planned = self._last = steps
+        self._since = (0, 0.0)
         self._teacher: Supernet | None = None
         self._entered = 0
 
     def phase(self, step: int) -> int:
         """Number of the phase that a step belongs to."""
-        return min(bisect_right(self._ends, step), len(self._phases) - 1)
+        return min(bisect_right(self._ends, self.place(step)), len(self._phases) - 1)
+
+    def place(self, step: int) -> float:
+        """Where in the plan a step is; what is in a hurry takes several planned steps at once."""
+        since, place = self._since
+        left = max(1, self._last - since)
+        return place + (step - since) * (self._planned - place) / left
+
+    def finish_by(self, step: int) -> None:
+        """Come to the end of the plan after so many steps: later phases are as much shorter."""
+        last = min(step, self._planned)
+        if last != self._last:
+            self._since, self._last = (self.steps, self.place(self.steps)), last
+
+    def done(self) -> bool:
+        """Whether it has come to the end of the plan."""
+        return self.steps >= self._last
+
+    def missing(self) -> str:
+        """Say in which phase it is, and which scales it has not opened as far as the last will."""
+        now, last = self._phases[self._entered], self._phases[-1]
+
+        def closed(axis: str) -> bool:
+            named = (name for name, its in self._axes.items() if its == axis)
+            choices = self.bench.supernet.choices
+            most = max((len(choices[name].options) for name in named), default=1)
+            return min(most, now.opened.get(axis, 1)) < min(most, last.opened.get(axis, 1))
+
+        names = ", ".join(filter(closed, ("kernel", "depth", "width")))
+        return names and (
+            f"phase {self._entered + 1} of {len(self._phases)} ({now.name}): the smallest options "
+            f"of {names} were never trained, so that what networks with them inherit does not tell "
+            "how good they are"
+        )
 
     def learn(self, batch: Batch) -> Tensor:
         """Add the gradients of some subnets; their mean loss is returned."""
@@ -172,26 +220,29 @@ class ProgressiveShrinking(Paths):
         def pick(choice: Choice) -> Option:
             if not choice.ordered:
                 return random.choice(choice.options)
-            opened = phase.opened.get(self._axes[choice.name], 1)
+            axis = self._axes[choice.name]
+            opened = ALL if axis == "resolution" else phase.opened.get(axis, 1)
             return random.choice(by_size(choice)[-opened:])
 
         return self.bench.supernet.tree.walk(pick)
 
     def monitors(self) -> Mapping[str, float]:
         """Number of the phase, from 1, and the learning rate of the last step."""
-        phase = self.phase(max(0, self.steps - 1))
         rate = float(self.bench.optimizer.param_groups[0]["lr"])
-        return {"phase": phase + 1.0, "lr": rate}
+        return {"phase": self._entered + 1.0, "lr": rate}
 
     def state(self) -> Mapping[str, Any]:
-        """Steps, phases entered, and the weights of the teacher."""
+        """Steps, phases entered, how it hurries, and the weights of the teacher."""
         teacher = None if self._teacher is None else self._teacher.network.state_dict()
-        return {**super().state(), "entered": self._entered, "teacher": teacher}
+        hurry = {"since": self._since, "last": self._last}
+        return {**super().state(), "entered": self._entered, "teacher": teacher, **hurry}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a state."""
         super().restore(state)
         self._entered, self._teacher = int(state["entered"]), None
+        self._since = state.get("since", self._since)
+        self._last = state.get("last", self._last)
         if state["teacher"] is not None:
             self._teacher = _frozen(self.bench.supernet)
             self._teacher.network.load_state_dict(state["teacher"])
@@ -215,7 +266,7 @@ class ProgressiveShrinking(Paths):
         assert self._teacher is not None
 
         def pick(choice: Choice) -> Option:
-            if choice.ordered:
+            if choice.ordered and self._axes[choice.name] != "resolution":
                 return by_size(choice)[-1]
             return subnet.get(choice.name, choice.options[0])
 
@@ -231,7 +282,7 @@ class ProgressiveShrinking(Paths):
         began = self._ends[number - 1] if number else 0
         steps = self._ends[number] - began
         warmup = phase.warmup / phase.epochs * steps
-        step = self.steps - began
+        step = self.place(self.steps) - began
         if step + 1 <= warmup:
             share = (step + 1) / warmup
         else:
@@ -281,6 +332,7 @@ ONCE_FOR_ALL = SupernetRecipe(
         weight_decay=3e-5,
         label_smoothing=0.1,
         flip=True,
+        crop=4,  # in place of a random part of the image, resized
     ),
     space="mobile",
     sizes={"width": 16},

@@ -32,7 +32,16 @@ from parti.supernets.share import Supernet, supernet
 if TYPE_CHECKING:
     from parti.tasks.images import SearchData
 
-__all__ = ["SupernetTraining", "Trained", "load_supernet"]
+__all__ = ["Reached", "SupernetTraining", "Trained", "load_supernet", "reached"]
+
+SAVE_EVERY = 30.0
+"""Least seconds between checkpoints, unless something else is asked for."""
+
+EARLY = 0.1
+"""Before so large a share of its time has passed, it is not known how fast a training is."""
+
+IN_TIME = 0.8
+"""What has phases is to come to the end of the last one within so large a share of its time."""
 
 
 class SupernetTraining:
@@ -46,9 +55,9 @@ class SupernetTraining:
         device: a name that torch knows, or "auto".
         threads: of the CPU; None to leave them.
         memory: as in `Training`.
-        save_every: least seconds between checkpoints.
-        seconds: how long it may take, over all restarts; no epoch is begun that would end later.
-            None for no limit.
+        save_every: least seconds between checkpoints; None for `SAVE_EVERY`.
+        seconds: how long it may take, over all restarts; no epoch is begun that would end later,
+            and a step with phases hurries through them if it is slow. None for no limit.
 
     Raises:
         InvalidSettings: a value is not allowed.
@@ -64,13 +73,14 @@ class SupernetTraining:
         device: str = "auto",
         threads: int | None = None,
         memory: Memory = "auto",
-        save_every: float = 30.0,
+        save_every: float | None = None,
         seconds: float | None = None,
     ) -> None:
         check_memory(memory)
         where = choose_device(device)
         self._given = Given(space, data, recipe, costs, where, threads, memory)
-        self._save_every, self._seconds = save_every, seconds
+        self._save_every = SAVE_EVERY if save_every is None else save_every
+        self._seconds = seconds
 
     @property
     def provides(self) -> frozenset[str]:
@@ -116,9 +126,17 @@ class SupernetTraining:
             passed = time.perf_counter() - began
             return self._seconds is not None and passed * (1 + 1 / epochs) > self._seconds
 
+        def hurry() -> None:
+            """Tell a step that has phases how many epochs there is time for."""
+            passed = time.perf_counter() - began
+            if self._seconds is not None and passed > EARLY * self._seconds and course.progress:
+                course.finish_by(int(IN_TIME * self._seconds / passed * course.progress))
+
         while not course.done:
             with explained(self._given.recipe.training):
+                hurry()
                 for _ in course.steps():
+                    hurry()
                     if time.perf_counter() - saved >= self._save_every:
                         save()
                 measured = course.end_epoch(last=late(course.epoch + 1))
@@ -183,6 +201,33 @@ def load_supernet(space: Program, recipe: SupernetRecipe, folder: Path) -> Train
     shared.network.load_state_dict(dict(found.weights))
     shared.eval()
     return Trained(shared, dict(found.training["probabilities"]), found.measurements)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far the training of a supernet has come.
+
+    Args:
+        stage: that its weights are of, from 0.
+        missing: in which part it was stopped for want of time, and what that means; nothing if
+            it was not, or if its parts are all alike.
+    """
+
+    stage: int
+    missing: str = ""
+
+
+def reached(recipe: SupernetRecipe, folder: Path) -> Reached:
+    """Say how far a training has come; where there is no checkpoint, to the end of the recipe.
+
+    Args:
+        recipe: that trains the supernet.
+        folder: of the trial.
+    """
+    with suppress(TrialError):
+        state = load_checkpoint(folder).training
+        return Reached(int(state["stage"]), str(state.get("missing", "")))
+    return Reached(max(0, len(recipe.stages) - 1))
 
 
 def _identity(given: Given, seed: int) -> dict[str, Any]:

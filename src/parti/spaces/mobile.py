@@ -9,6 +9,7 @@ has. For each block: kernel, expansion, and squeeze-excitation in its middle.
     stage2/blocks[0]/kernel       3, 5 or 7, as far as it fits into the images
     stage2/blocks[0]/expansion    by how much the middle is wider
     stage2/blocks[0]/attention    none or squeeze-excitation
+    resolution                    of what the network sees, if several are offered
 
 Size: 1.7e17 architectures at 32×32, of 20 thousand to 3.4 million parameters. Few
 parameters and operations for their accuracy. Their depthwise convolutions run well on phones;
@@ -42,6 +43,7 @@ def mobile(
     blocks: Sequence[int] = (1, 2, 3, 4),
     kernels: tuple[int, ...] = (3, 5, 7),
     expansions: Sequence[int] = (3, 4, 6),
+    resolutions: Sequence[int] = (),
 ) -> nn.Sequential:
     """Build a network of inverted residuals.
 
@@ -53,6 +55,8 @@ def mobile(
         blocks: how many a stage may have.
         kernels: sizes to choose from.
         expansions: to choose from; each more than 1.
+        resolutions: to choose from, in pixels; images are scaled to squares of them first. None:
+            images are taken as they are.
     """
 
     def stage_of(stage: Stage, before: int, channels: int, act: str) -> nn.Module:
@@ -78,10 +82,12 @@ def mobile(
         body: nn.Module = repeat("blocks", block, blocks)
         return body
 
-    plan = stages(resolution)
-    parts: dict[str, nn.Module] = {
-        "stem": stem(in_channels, width, stem_stride(resolution), act="relu6")
-    }
+    sharpest = max(resolutions, default=resolution)
+    plan = stages(sharpest)
+    parts = dict[str, nn.Module]()
+    if resolutions:
+        parts["scaled"] = nn.Upsample(choose("resolution", resolutions), mode="bilinear")
+    parts["stem"] = stem(in_channels, width, stem_stride(sharpest), act="relu6")
     before = width
     for stage in plan:
         act = "hard_swish" if 2 * stage.number > len(plan) else "relu6"

@@ -167,6 +167,12 @@ class ElasticAvgPool2d(_Pool, nn.AvgPool2d):
     """The mean."""
 
 
+class ElasticUpsample(_Settings, nn.Upsample):
+    """An elastic height and width, larger or smaller than those that come in."""
+
+    takes = frozenset(("size",))
+
+
 class ElasticMultiheadAttention(Layer, nn.MultiheadAttention):
     """Elastic width and number of heads; query, key and value come in with the same width.
 
@@ -247,6 +253,7 @@ ELASTIC: dict[type[nn.Module], type[Layer]] = {
     nn.Dropout: ElasticDropout,
     nn.MaxPool2d: ElasticMaxPool2d,
     nn.AvgPool2d: ElasticAvgPool2d,
+    nn.Upsample: ElasticUpsample,
     nn.MultiheadAttention: ElasticMultiheadAttention,
 }
 """What torch's layers become when one of their arguments is elastic."""
