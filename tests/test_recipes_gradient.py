@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd import Function
 from torch.func import functional_call
 
 import parti
@@ -223,6 +225,55 @@ def test_the_second_order_leaves_running_statistics_and_the_first_updates_them()
         after = list(step.bench.supernet.buffers())
         same = all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
         assert same == second_order
+
+
+class Noted(Function):
+    """A product that notes whether its weight was to have a gradient."""
+
+    wanted: ClassVar[list[bool]] = []
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        return images * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        Noted.wanted.append(ctx.needs_input_grad[1])
+        images, weight = ctx.saved_tensors
+        return gradient * weight, (gradient * images).sum()
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return Noted.apply(images, self.weight)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+def test_steps_of_the_architecture_compute_no_gradients_of_weights_in_vain(
+    second_order: bool,
+) -> None:
+    """Of the second order's four passes the first two need them: w', and the vector."""
+
+    @parti.space
+    def noted() -> nn.Sequential:
+        first = parti.one_of("first", {"tanh": nn.Tanh, "id": nn.Identity})
+        second = parti.one_of("second", {"scale": Scaled, "id": nn.Identity})
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, 3), first, second, nn.Linear(3, 2))
+
+    bench = bench_of(noted())
+    step = Alternating(bench, second_order=second_order)
+    batch, held = batch_of(0, side=2), batch_of(1, side=2)
+    Noted.wanted.clear()
+    step.learn_architecture(batch, held)
+    assert Noted.wanted == ([True, True, False, False] if second_order else [False])
+    step.learn_weights(batch)
+    assert Noted.wanted[-1]
+    assert all(weight.requires_grad for weight in bench.supernet.parameters())
 
 
 def test_kept_statistics_puts_buffers_back_even_after_an_error() -> None:

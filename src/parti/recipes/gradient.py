@@ -28,7 +28,14 @@ from parti.recipes.relaxation import Relaxation
 from parti.supernets.derive import derive
 from parti.supernets.subnets import activate, mix
 
-__all__ = ["Alternating", "Penalized", "gradients_of", "kept_statistics", "unrolled"]
+__all__ = [
+    "Alternating",
+    "Penalized",
+    "constant",
+    "gradients_of",
+    "kept_statistics",
+    "unrolled",
+]
 
 RADIUS = 0.01
 """How far the weights are moved for the finite difference of the second order."""
@@ -164,7 +171,8 @@ class Alternating:
                 validation=lambda: self.held_loss(held),
             )
         else:
-            gradients = gradients_of(self.held_loss(held), parameters)
+            with constant(self.bench.supernet.network):
+                gradients = gradients_of(self.held_loss(held), parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
@@ -278,7 +286,8 @@ def unrolled(
         with kept_statistics(bench.supernet.network), _kept(weights):
             with torch.no_grad():
                 torch._foreach_add_(weights, vector, alpha=shift)
-            sides.append(gradients_of(training(), parameters))
+            with constant(bench.supernet.network):
+                sides.append(gradients_of(training(), parameters))
     return [
         gradient - rate * (plus - minus) / (2 * radius)
         for gradient, plus, minus in zip(first, *sides, strict=True)
@@ -296,6 +305,26 @@ def _step(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor]) -> list
             moving = gradient if buffer is None else momentum * buffer + gradient
             steps.append(gradient + momentum * moving if group["nesterov"] else moving)
     return steps
+
+
+@contextmanager
+def constant(network: nn.Module) -> Iterator[None]:
+    """Weights get no gradients in here, so that none are computed only to be thrown away.
+
+    Asking for the gradients of others is not enough: a function with a backward of its own is told
+    which of its inputs can have gradients, not which are asked for.
+
+    Args:
+        network: whose weights; passes and their gradients are both in here.
+    """
+    learned = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in learned:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in learned:
+            weight.requires_grad_(True)
 
 
 @contextmanager
@@ -319,5 +348,7 @@ def kept_statistics(network: nn.Module) -> Iterator[None]:
 
 def gradients_of(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Gradients of these alone; zero for those that do not matter."""
+    if not loss.requires_grad:
+        return [torch.zeros_like(parameter) for parameter in parameters]
     found = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return cast(list[Tensor], list(found))

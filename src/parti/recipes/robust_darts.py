@@ -29,7 +29,7 @@ from torch import Tensor
 from parti.evaluators.curvature import largest_eigenvalue
 from parti.recipes.bench import Batch, Bench
 from parti.recipes.darts import DARTS_SECOND_ORDER
-from parti.recipes.gradient import Alternating
+from parti.recipes.gradient import Alternating, constant
 from parti.supernets.subnets import mix
 
 __all__ = ["ROBUST_DARTS", "EarlyStopping", "stopping_epoch"]
@@ -123,10 +123,13 @@ class EarlyStopping(Alternating):
         }
         mix(shared, weights, self.relaxation.active())
         machine = replace(self.bench.machine, bfloat16=False)
-        loss = replace(self.bench, supernet=shared, machine=machine).loss(
-            replace(held, images=images)
+        bench, held = (
+            replace(self.bench, supernet=shared, machine=machine),
+            replace(held, images=images),
         )
-        return largest_eigenvalue(loss, list(self.relaxation.parameters()), self._products)
+        with constant(shared.network):
+            loss = bench.loss(held)
+            return largest_eigenvalue(loss, list(self.relaxation.parameters()), self._products)
 
     def stopped(self) -> int | None:
         """The epoch that is gone back to, once the search has stopped."""
