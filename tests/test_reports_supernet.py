@@ -27,6 +27,7 @@ SUPERNET = {
         {"choice": "a", "options": ["conv", "skip"], "probabilities": [[0.5, 0.5], [0.2, 0.8]]},
         {"choice": "b", "options": ["conv", "skip"], "probabilities": [[0.5, 0.5], [0.6, 0.4]]},
     ],
+    "missing": "stage 1 of <3>",
     "derived": {"architecture": {"a": "skip", "b": "conv"}, "genotype": "Genotype(<>)"},
     "agreement": [
         {"what": "finalists", "kendall": 0.33, "kendall_best": None, "n": 3, "n_best": 1,
@@ -82,7 +83,7 @@ def test_the_section_says_what_was_shared_how_and_how_well_it_ranks() -> None:
     text = page(facts())
     for said in (
         "Liu &lt;et al.&gt;, ICLR 2019", "space darts(cells=3)", "2 of 3 planned epochs, each",
-        "Genotype(&lt;&gt;)", "tau 0.33", "opened for the 2nd time",
+        "in stage 1 of &lt;3&gt;", "Genotype(&lt;&gt;)", "tau 0.33", "opened for the 2nd time",
     ):  # fmt: skip
         assert said in text, said
     assert "measured" not in text.split("</header>")[0]

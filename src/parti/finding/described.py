@@ -20,6 +20,7 @@ from parti.finding.files import read_json
 from parti.finding.sharing import recipe_of
 from parti.recipes import RECIPES
 from parti.recipes.agreement import rank_correlation
+from parti.recipes.training import reached
 
 if TYPE_CHECKING:
     from parti.finding.desk import Desk
@@ -62,6 +63,7 @@ def described_supernet(desk: Desk, searched: Searched) -> dict[str, Any] | None:
         "params": sum(parameter.numel() for parameter in supernet.parameters()),
         "epochs": kept.measurements[-1].step,
         "planned_epochs": plan.epochs,
+        "missing": reached(recipe, shared.trial_folder).missing or None,
         "images": plan.images,
         "held": recipe.held,
         "training": {

@@ -73,6 +73,7 @@ def _rows(facts: Facts, supernet: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("Choices", count(choices) if choices is not None else None),
         ("Parameters", amount(params) if params is not None else None),
         ("Trained", f"{each}, in {duration(took)}" if each and took is not None else each or None),
+        ("Stopped early", f"in {missing}" if (missing := supernet.get("missing")) else None),
         ("Held out", f"{percent(held)} of them, for architecture parameters" if held else None),
         ("How", tag("span", shown, class_="settings") if shown else None),
     ]
