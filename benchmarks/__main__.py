@@ -9,6 +9,7 @@ from benchmarks import (
     bench_evaluation,
     bench_imports,
     bench_loop,
+    bench_option_costs,
     bench_spaces,
     bench_step,
     bench_training,
@@ -28,6 +29,7 @@ def main(argv: list[str]) -> None:
         bench_training,
         bench_step,
         bench_evaluation,
+        bench_option_costs,
     )
     for bench in benches:
         assert bench.__doc__

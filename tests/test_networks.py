@@ -27,6 +27,7 @@ from parti.networks.layers import (
     normalization,
 )
 from parti.networks.operations import (
+    ChannelShuffle,
     FactorizedReduce,
     Zero,
     act_conv_norm,
@@ -231,3 +232,9 @@ def test_a_network_exports_and_gives_the_same_outputs():
         exported = torch.export.export(network, (x,), dynamic_shapes=tuple(batch.values()))
     more = torch.randn(5, 1, 9, 9)
     assert torch.allclose(exported.module()(more), network(more), atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_channels_are_shuffled_as_torch_does(groups: int) -> None:
+    images = torch.randn(2, 6, 3, 5)
+    assert torch.equal(ChannelShuffle(groups)(images), torch.nn.ChannelShuffle(groups)(images))

@@ -20,6 +20,7 @@ from parti.evaluators.inherited import InheritedWeights
 from parti.evaluators.learner import STATISTICS_IMAGES
 from parti.evaluators.recipe import default_recipe
 from parti.finding.files import read_json, write_json
+from parti.finding.option_costs import time_options
 from parti.finding.plan import seconds_per_image
 from parti.finding.settings import Settings
 from parti.finding.supernet_plan import (
@@ -34,12 +35,12 @@ from parti.finding.supernet_plan import (
 )
 from parti.recipes import RECIPES
 from parti.recipes.bench import Costs
-from parti.recipes.costs import ExpectedCost, expected_cost, latency_ms
+from parti.recipes.costs import ExpectedCost
 from parti.recipes.course import stage_space
 from parti.recipes.recipe import SupernetRecipe
 from parti.recipes.training import SupernetTraining, load_supernet, reached
 from parti.supernets.derive import derive
-from parti.supernets.share import Relaxed, Supernet, supernet
+from parti.supernets.share import Relaxed, Supernet
 from parti.supernets.subnets import extract
 from parti.tasks.splits import part_of
 from parti.tasks.values import SearchData
@@ -168,18 +169,36 @@ class Sharing:
 
     def _costs(self) -> ExpectedCost:
         """Latency of the options in milliseconds, as it was measured first."""
-        file = self.folder / "costs.json"
-        kept = read_json(file)
+        kept = read_json(self.costs_file)
         if kept is None:
-            shared = supernet(self.space, self.recipe.relaxed_in(0))
-            found = expected_cost(shared, self.data.input_shape, latency_ms(threads=self.threads))
-            kept = {"sizes": found.sizes, "table": [list(row) for row in found.table.items()]}
-            write_json(file, kept)
+            found, told = time_options(
+                self.space, self.recipe.relaxed_in(0), self.data, self.settings
+            )
+            rows = [list(row) for row in found.table.items()]
+            kept = {"sizes": found.sizes, "table": rows, "measured": told}
+            write_json(self.costs_file, kept)
         table = {
             tuple((name, tuple(places)) for name, places in path): cost
             for path, cost in kept["table"]
         }
         return ExpectedCost(kept["sizes"], table)
+
+    @property
+    def costs_file(self) -> Path:
+        """Where it is kept what options cost, and with what that was measured."""
+        return self.folder / "costs.json"
+
+    @property
+    def costs_in_words(self) -> str | None:
+        """With what it was measured what options cost, in a line; None where it was not."""
+        kept = read_json(self.costs_file)
+        if kept is None:
+            return None
+        told = kept.get("measured")
+        if told is None:
+            return "latency of the options was measured in PyTorch, by an older version of parti"
+        refused = "".join(f"NOT with {reason}, but " for reason in told["instead_of"])
+        return f"latency of the options was measured {refused}with {told['conditions']}"
 
     @property
     def trial_folder(self) -> Path:

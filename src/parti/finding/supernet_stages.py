@@ -47,6 +47,8 @@ def train_supernet(desk: Desk, shared: Sharing) -> Trial:
     only = Proposal(Architecture({"supernet": shared.recipe.name}))
     began = time.monotonic()
     training = shared.training()  # which may measure what options cost
+    if told := shared.costs_in_words:
+        desk.watcher.say(told)
     study = replace(study, objectives=judged_by(desk.settings, training))
     desk.store.create(study)
     desk.store.spend(study.name, time.monotonic() - began)

@@ -15,6 +15,7 @@ from parti.core.elastic import computed, possible
 from parti.networks.layers import activation, normalization
 
 __all__ = [
+    "ChannelShuffle",
     "FactorizedReduce",
     "Zero",
     "act_conv_norm",
@@ -22,6 +23,7 @@ __all__ = [
     "conv_norm_act",
     "max_pool",
     "separable",
+    "shuffled",
 ]
 
 
@@ -117,6 +119,35 @@ def max_pool(kernel: int = 3, stride: int = 1) -> nn.MaxPool2d:
 def average_pool(kernel: int = 3, stride: int = 1) -> nn.AvgPool2d:
     """Mean over the part of a window that lies inside the image."""
     return nn.AvgPool2d(kernel, stride, padding=kernel // 2, count_include_pad=False)
+
+
+def shuffled(x: Tensor, groups: int) -> Tensor:
+    """Let channel c of group g become channel c * groups + g: a neighbour of other groups'.
+
+    Args:
+        x: (batch, channels, ...).
+        groups: into which the channels are divided.
+    """
+    divided = x.reshape(-1, groups, x.shape[1] // groups, *x.shape[2:])
+    return divided.transpose(1, 2).reshape(x.shape)
+
+
+class ChannelShuffle(nn.Module):
+    """Channels of all groups next to each other (Zhang et al.: ShuffleNet, CVPR 2018).
+
+    It is torch's layer of that name, made of operations that all exporters know.
+
+    Args:
+        groups: into which the channels are divided.
+    """
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to the same."""
+        return shuffled(x, self.groups)
 
 
 class Zero(nn.Module):

@@ -10,10 +10,10 @@ their weights; what a `repeat` has counts with the weights of all counts that re
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -31,12 +31,25 @@ from parti.supernets.modules import Gates, Prefix, Switch
 from parti.supernets.share import Supernet
 from parti.supernets.subnets import mix
 
-__all__ = ["Cost", "ExpectedCost", "added", "expected_cost", "latency_ms", "macs"]
+__all__ = [
+    "Cost",
+    "ExpectedCost",
+    "Measure",
+    "added",
+    "beyond_call",
+    "expected_cost",
+    "latency_ms",
+    "macs",
+    "within",
+]
 
 Shape = tuple[int, ...]
 
 Cost = Callable[[nn.Module, Shape], float]
 """What a module costs on one image of a shape (channels, height, width)."""
+
+Measure = Callable[[nn.Module, Shape], float]
+"""How many milliseconds a call of a module takes, with one image of a shape."""
 
 Factor = tuple[str, tuple[int, ...]]
 """A choice, and the places of those of its weights that are summed."""
@@ -165,38 +178,77 @@ def macs(module: nn.Module, shape: Shape) -> float:
 def latency_ms(
     *,
     runtime: Runtime = "torch",
+    precision: str = "float32",
     threads: int = 1,
     repeats: int = 20,
     min_seconds: float = 0.02,
 ) -> Cost:
     """Return a `Cost` that times modules on one image, in milliseconds.
 
-    What calling even the empty module takes is subtracted.
+    What calling even the empty module takes is subtracted. Take the runtime that is to run the
+    network: in another, options cost something else. Measured in ONNX Runtime, the costs of what
+    networks run add up to their latency there; those of PyTorch are a multiple of it, and rank
+    networks worse (`docs/recipes.md` has the numbers).
 
     Args:
-        runtime: "torch", on the device where the supernet is, or "onnxruntime", on the CPU.
+        runtime: "torch", on the device where the supernet is, or another of
+            `parti.evaluators.runtimes.RUNTIMES`, on the CPU.
+        precision: "float32", or "bfloat16" with a runtime and a CPU that have it.
         threads: of the CPU.
         repeats: the fewest calls to time.
         min_seconds: the least time to spend on timing a module.
     """
-    measure = partial(
-        measure_latency,
-        runtime=runtime,
-        threads=threads,
-        warmup=3,
-        repeats=repeats,
-        min_seconds=min_seconds,
-    )
+
+    def measure(module: nn.Module, shape: Shape) -> float:
+        return measure_latency(
+            module,
+            shape,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            warmup=3,
+            repeats=repeats,
+            min_seconds=min_seconds,
+        ).median_ms
+
+    return beyond_call(measure)
+
+
+def beyond_call(measure: Measure) -> Cost:
+    """Return a `Cost` of what modules take beyond a call of the empty module.
+
+    A network is called once, however many layers it has: without the calls, costs add up.
+
+    Args:
+        measure: times modules.
+    """
     calls: dict[Shape, float] = {}
 
     def cost(module: nn.Module, shape: Shape) -> float:
-        if shape not in calls:
-            calls[shape] = measure(nn.Identity(), shape).median_ms
         if isinstance(module, nn.Identity):
             return 0.0
-        return max(0.0, measure(module, shape).median_ms - calls[shape])
+        if shape not in calls:
+            calls[shape] = measure(nn.Identity(), shape)
+        return max(0.0, measure(module, shape) - calls[shape])
 
     return cost
+
+
+def within(measure: Measure, seconds: float) -> Measure:
+    """Return a `Measure` that begins nothing more after so many seconds from now.
+
+    Args:
+        measure: times modules; it then raises TrialError instead.
+        seconds: from now.
+    """
+    end = time.monotonic() + seconds
+
+    def measured(module: nn.Module, shape: Shape) -> float:
+        if time.monotonic() > end:
+            raise TrialError(f"timing all options takes more than {seconds:.0f} s")
+        return measure(module, shape)
+
+    return measured
 
 
 def added(

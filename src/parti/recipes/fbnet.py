@@ -27,12 +27,9 @@ The most probable blocks are derived, as the paper's distribution is sharp at th
 sample some and train them all.
 
 `parti search` times blocks with the runtime and on the device where networks are timed, one by one
-and without what a call takes. In ONNX Runtime, on one core of a Xeon, the sums stood against the
-latency of 20 whole networks there, as rank correlation and ratio: 0.94 and 0.76 at width 8 for
-images of 8 pixels, FBNET_16; timed in PyTorch 0.70 and 11, FBNET_16T. In the space of ProxylessNAS
-0.83 and 0.97 at width 8 for 8 pixels, 0.97 and 0.98 at width 16 for 32; in PyTorch 0.21 and 18,
-0.88 and 13. It takes 5 to 7 seconds there, and half a minute here, nearly all of it to export the
-blocks of two groups.
+and without what a call takes. How near sums of them come to the latency of whole networks in ONNX
+Runtime, and how much nearer than blocks timed in PyTorch, `python -m benchmarks.bench_option_costs`
+measures (`docs/recipes.md`).
 """
 
 from __future__ import annotations

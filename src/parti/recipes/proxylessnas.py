@@ -20,8 +20,8 @@ take part by default, and the loss is multiplied by a power of latency's logarit
 and the sum are the paper's. Latency counts relative to that of all options alike, so that its
 strength [lambda_2] has no unit. Cross-entropy is smoothed for both levels; theirs for the weights
 alone. Images are shifted instead of resized from a random part, and colours are not distorted.
-Options are timed with the runtime and on the device of the search, and added up, where the authors
-train a predictor of a phone's latency; how near that comes is said in `parti.recipes.fbnet`.
+Options are timed with the runtime and on the device of the search, theirs on a phone; how near
+their sums come to the latency of networks is said in `docs/recipes.md`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from parti.core.program import space
 from parti.core.words import one_of
 from parti.networks.blocks import Residual
 from parti.networks.heads import assemble, head, stem
-from parti.networks.operations import conv_norm_act
+from parti.networks.operations import ChannelShuffle, conv_norm_act
 from parti.spaces.layerwise import SKIP, Layer, lay_out, skips_last
 
 __all__ = ["fbnet"]
@@ -106,7 +106,7 @@ def _block(layer: Layer, kernel: int, expansion: int, groups: int) -> nn.Module:
         expand=conv_norm_act(layer.in_channels, hidden, 1, groups=groups)
     )
     if groups > 1:
-        body["shuffle"] = nn.ChannelShuffle(groups)
+        body["shuffle"] = ChannelShuffle(groups)
     body["depthwise"] = conv_norm_act(hidden, hidden, kernel, stride=layer.stride, groups=hidden)
     body["project"] = conv_norm_act(hidden, layer.channels, 1, groups=groups, act=None)
     block = nn.Sequential(body)

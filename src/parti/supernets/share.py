@@ -22,6 +22,7 @@ from parti.core.errors import InvalidSettings, SpaceError
 from parti.core.program import Program
 from parti.core.tree import Tree
 from parti.core.words import Decide, Factory, reading, reading_as
+from parti.networks.operations import shuffled
 from parti.supernets.constructors import check_layers, elastic_layers, explained
 from parti.supernets.modules import Gates, Prefix, State, Switch
 
@@ -259,11 +260,8 @@ class PartialChannels(nn.Module):
         if done.shape[2:] != beside.shape[2:]:
             # Odd sizes are halved rounding up, as the options do.
             beside = F.max_pool2d(beside, -(-x.shape[2] // done.shape[2]), ceil_mode=True)
-        joined = torch.cat([done, beside], dim=1)
-        # Channel c of group g becomes channel c * groups + g, so that the next edge takes others.
-        batch, channels, *size = joined.shape
-        groups = joined.reshape(batch, self.parts, channels // self.parts, *size)
-        return groups.transpose(1, 2).reshape(joined.shape)
+        # Shuffled, so that the next edge takes others.
+        return shuffled(torch.cat([done, beside], dim=1), self.parts)
 
 
 def _divided(channels: Any, part: int) -> Any:
