@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from parti.core.memory import keep_freed_memory
 from parti.core.walks import sample
+from parti.evaluators import quick as quick_layers
 from parti.evaluators.machine import Machine
 from parti.evaluators.quick import quickened
 from parti.networks.darts import Cell
@@ -24,6 +27,8 @@ from parti.spaces.darts import darts
 from parti.spaces.mobile import mobile
 from parti.supernets import fused_library
 from parti.supernets.depthwise import KERNELS, convolve
+from parti.supernets.fused_cells import fuse
+from parti.supernets.fused_torch import halvings
 from parti.supernets.share import supernet
 from parti.supernets.subnets import activate, extract
 
@@ -174,6 +179,46 @@ def test_cells_train_as_they_would_one_operation_after_the_other(compiled: None,
     assert ours < max(1e-3, 5 * theirs)
 
 
+def of_all_slopes() -> nn.Module:
+    """A network whose normalizations are no ordinary ones, so that no gradient is tiny."""
+    net = network()
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.uniform_(norm.bias, -0.5, 0.5)
+    return net.train()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [of_all_slopes, *(partial(of_cells, seed) for seed in range(6))],
+    ids=["layers", *(f"cells{seed}" for seed in range(6))],
+)
+def test_every_parameter_learns_what_it_would(
+    compiled: None, make: Callable[[], nn.Module]
+) -> None:
+    """However small its gradient is beside the others.
+
+    Each is compared to itself, in the best of three batches: rounding may turn a value that goes
+    into a ReLU from just below 0 to just above, which no wrong gradient can hide behind thrice.
+    """
+    net = make()
+    exact = copy.deepcopy(net).double()
+    batches = []
+    for _ in range(3):
+        x, gradient = images(8, 3, 16, 16), torch.randn(8, 4)
+        with quickened(net, CPU):
+            got = torch.autograd.grad(net(x), list(net.parameters()), gradient)
+        right = torch.autograd.grad(exact(x.double()), list(exact.parameters()), gradient.double())
+        sizes = torch.stack([one.norm() for one in right])
+        off = torch.stack([(a.double() - b).norm() for a, b in zip(got, right, strict=True)])
+        # What a normalization takes away at once has a gradient of 0, but for rounding.
+        batches.append(off / (1e-2 * sizes + 1e-7 * sizes.norm()))
+    best = torch.stack(batches).amin(dim=0)
+    names = [name for name, _ in net.named_parameters()]
+    assert [name for name, error in zip(names, best, strict=True) if error > 1] == []
+
+
 def test_the_statistics_of_cells_follow_as_they_would(compiled: None) -> None:
     plain = of_cells(0)
     quick, x = copy.deepcopy(plain), images(8, 3, 16, 16)
@@ -191,6 +236,83 @@ def test_cells_that_drop_operations_run_them_one_by_one(compiled: None) -> None:
             cell.drop_path.rate = 0.5
     with quickened(net, CPU):
         assert "SeparablesBackward" not in functions_of(net(images(4, 3, 16, 16)))
+
+
+def test_cells_of_a_width_without_kernels_run_operations_one_by_one(
+    compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch is slower with them together; what comes into them may be of any width."""
+    space = darts(3, 4, 16, channels=10, cells=9)
+    net = space.build(sample(space, Random(0))).train()
+    ran, forward = list[nn.Module](), Cell.forward
+
+    def seen(cell: Cell, *inputs: Tensor) -> Tensor:
+        ran.append(cell)
+        return forward(cell, *inputs)
+
+    monkeypatch.setattr(Cell, "forward", seen)
+    ten, twenty = net.cells[2], net.cells[5]
+    with quickened(net, CPU):
+        ten(images(2, 40, 8, 8), images(2, 40, 8, 8))
+        assert ran == [ten]
+        twenty(images(2, 80, 8, 8), images(2, 80, 8, 8))
+        assert ran == [ten]
+
+
+def test_a_cell_may_hold_its_entries_in_any_order(compiled: None) -> None:
+    plain = of_cells(0)
+    for cell in plain.modules():
+        if isinstance(cell, Cell):
+            cell.enter = nn.ModuleDict(dict(reversed(cell.enter.items())))
+    quick, x = copy.deepcopy(plain), images(8, 3, 16, 16)
+    with quickened(quick, CPU):
+        out = quick(x)
+    assert "SeparablesBackward" in functions_of(out)
+    torch.testing.assert_close(out, plain(x), rtol=1e-3, atol=1e-4)
+
+
+HOOKS = [
+    "register_forward_hook",
+    "register_forward_pre_hook",
+    "register_full_backward_hook",
+    "register_full_backward_pre_hook",
+]
+
+
+@pytest.mark.parametrize("register", HOOKS)
+@pytest.mark.parametrize("where", ["enter", "nodes", "drop_path"])
+def test_the_hooks_of_a_cells_modules_are_called(compiled: None, register: str, where: str) -> None:
+    """Those that are called where nothing is quicker, as often."""
+    net, seen = of_cells(0), dict[str, int]()
+
+    def count(name: str, *_: object) -> None:
+        seen[name] = seen.get(name, 0) + 1
+
+    for name, module in net.cells[1].named_modules():
+        if name.startswith(where):
+            getattr(module, register)(partial(count, name))
+
+    def step() -> dict[str, int]:
+        seen.clear()
+        net(images(4, 3, 16, 16)).square().sum().backward()
+        return dict(seen)
+
+    right = step()
+    assert right
+    with quickened(net, CPU):
+        assert step() == right
+
+
+def test_one_hook_in_a_cell_leaves_its_other_operations_quick(compiled: None) -> None:
+    net, seen = of_cells(0), list[str]()
+    node = net.cells[1].nodes[0]
+    listened = next(iter(node.values()))
+    listened.register_full_backward_hook(lambda *_: seen.append("hook"))
+    with quickened(net, CPU):
+        out = net.cells[1](images(4, 24, 16, 16), images(4, 32, 16, 16))
+        out.square().sum().backward()
+    assert seen == ["hook"]
+    assert "SeparablesBackward" in functions_of(out)
 
 
 def functions_of(out: Tensor) -> set[str]:
@@ -211,6 +333,49 @@ def test_layers_are_torchs_again_whatever_happens() -> None:
     with pytest.raises(RuntimeError, match="odd"), quickened(net, CPU):
         raise RuntimeError("odd")
     assert [type(module) for module in net.modules()] == kinds
+
+
+def test_what_breaks_off_while_layers_are_changed_leaves_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = network()
+    kinds = [type(module) for module in net.modules()]
+    monkeypatch.setattr(quick_layers, "_GlobalPool", int)  # no module can be one
+    with pytest.raises(TypeError, match="__class__"), quickened(net, CPU):
+        pytest.fail("all layers were changed")
+    assert [type(module) for module in net.modules()] == kinds
+
+
+def test_a_network_may_be_quickened_within(compiled: None) -> None:
+    net, x = of_cells(0), images(4, 3, 16, 16)
+    kinds = [type(module) for module in net.modules()]
+    with quickened(net, CPU):
+        for _ in range(2):
+            with quickened(net, CPU):
+                assert "SeparablesBackward" in functions_of(net(x))
+            assert "SeparablesBackward" in functions_of(net(x))
+            assert [type(module) for module in net.modules()] != kinds
+    assert [type(module) for module in net.modules()] == kinds
+    assert "SeparablesBackward" not in functions_of(net(x))
+
+
+def test_a_cell_that_has_a_forward_of_its_own_keeps_it() -> None:
+    net = of_cells(0)
+    cell = net.cells[1]
+    own = cell.forward = lambda earlier, previous: Cell.forward(cell, earlier, previous) * 0.0
+    with quickened(net, CPU):
+        assert not cell(images(4, 24, 16, 16), images(4, 32, 16, 16)).any()
+        assert cell.forward is own
+    assert cell.forward is own
+
+
+def test_a_fused_supernet_is_fused_within_and_after() -> None:
+    shared = supernet(darts(3, 4, 16, channels=8, cells=3))
+    fuse(shared)
+    before = [cell.forward for cell in shared.network.cells]
+    with quickened(shared, CPU):
+        assert [cell.forward for cell in shared.network.cells] == before
+    assert [cell.forward for cell in shared.network.cells] == before
 
 
 @pytest.mark.parametrize(
@@ -249,7 +414,13 @@ def test_a_pool_of_one_pixel_is_that_of_torch() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 6), (5, 9), (1, 1)])
-def test_a_factorized_reduction_is_that_of_torch(height: int, width: int) -> None:
+def test_a_factorized_reduction_is_that_of_torch(
+    height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(
+        quick_layers, "halvings", lambda *given: calls.append(given) or halvings(*given)
+    )
     torch.manual_seed(height)
     reduction = FactorizedReduce(8, 12)
     reduction.norm.momentum = 0.3
@@ -257,6 +428,7 @@ def test_a_factorized_reduction_is_that_of_torch(height: int, width: int) -> Non
     x = images(4, 8, height, width)
     with quickened(reduction, CPU):
         got = reduction(x)
+    assert len(calls) == 1
     right = exact(x.double())
     gradient = torch.randn_like(got)
     torch.testing.assert_close(got.double(), right, rtol=1e-4, atol=1e-4)

@@ -275,6 +275,21 @@ def test_whoever_has_a_hook_is_called(backend: str) -> None:
     assert seen == [(2, 16, 8, 8)]
 
 
+@pytest.mark.parametrize(
+    "register", ["register_full_backward_hook", "register_full_backward_pre_hook"]
+)
+def test_whoever_has_a_hook_for_gradients_is_called(backend: str, register: str) -> None:
+    nodes = darts_cell(16, nodes=1)
+    operation = nodes[0][1].operations[3]
+    seen: list[str] = []
+    getattr(operation, register)(lambda *_: seen.append(register))
+    assert part_of(operation) is operation
+    states = [torch.randn(2, 16, 8, 8, requires_grad=True) for _ in range(2)]
+    (node,) = FusedCell(nodes, 2)(states, [[torch.rand(7)] * 2])
+    node.square().sum().backward()
+    assert seen == [register]
+
+
 def test_operations_are_known_by_what_they_are() -> None:
     kinds = {
         "max_pool_3x3": Pool,
@@ -348,6 +363,16 @@ RELAXED = {
 @pytest.mark.parametrize("name", RELAXED)
 def test_a_fused_supernet_trains_alike(name: str, backend: str) -> None:
     found = [trained(*each) for each in pair(*RELAXED[name])]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_cells_may_hold_their_entries_in_any_order(backend: str) -> None:
+    found = []
+    for network, relaxation in pair(*RELAXED["DARTS"]):
+        for cell in network.network.cells:
+            cell.enter = nn.ModuleDict(dict(reversed(cell.enter.items())))
+        found.append(trained(network, relaxation))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 

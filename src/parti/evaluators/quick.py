@@ -89,7 +89,14 @@ def _quick(module: nn.Module) -> type[nn.Module] | None:
 
 @contextmanager
 def quickened(network: nn.Module, machine: Machine) -> Iterator[None]:
-    """Let layers and cells of a network be quicker ones; weights, hooks and names stay.
+    """Let layers and cells of a network be quicker ones; weights and names stay.
+
+    Hooks that modules have when it begins are called, forwards and backwards. Not called are those
+    that operations in cells of DARTS get within, and torch's hooks for all modules (as by
+    `register_module_forward_hook`) for what is inside of cells and of factorized reductions.
+
+    A cell whose instance has a `forward` of its own keeps it, as those that `fuse` changed; and a
+    network that is quickened already may be so once more within.
 
     Args:
         network: trains within.
@@ -99,18 +106,23 @@ def quickened(network: nn.Module, machine: Machine) -> Iterator[None]:
         yield
         return
     # Cells first: they recognize their operations by the layers that these have before.
-    cells = [(module, forward) for module in network.modules() if (forward := decided(module))]
-    found = [(module, type(module), _quick(module)) for module in network.modules()]
-    changed = [(module, before) for module, before, after in found if after is not None]
-    for module, _, after in found:
-        if after is not None:
-            module.__class__ = after
-    for cell, forward in cells:
-        cell.__dict__["forward"] = forward  # hides the method of its class
+    cells = [
+        (module, forward)
+        for module in network.modules()
+        if "forward" not in module.__dict__ and (forward := decided(module))
+    ]
+    layers = [
+        (module, type(module), after) for module in network.modules() if (after := _quick(module))
+    ]
     try:
+        for layer, _, after in layers:
+            layer.__class__ = after
+        for cell, forward in cells:
+            cell.__dict__["forward"] = forward  # hides the method of its class
         yield
     finally:
-        for module, before in changed:
-            module.__class__ = before
-        for cell, _ in cells:
-            del cell.__dict__["forward"]
+        for layer, before, _ in layers:
+            layer.__class__ = before
+        for cell, forward in cells:
+            if cell.__dict__.get("forward") is forward:
+                del cell.__dict__["forward"]

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from parti.networks.darts import Cell
 from parti.networks.nasbench201 import EDGES, EdgeCell
 from parti.supernets.fused import Edge, FusedCell
-from parti.supernets.fused_library import suits
+from parti.supernets.fused_library import LANES, suits
+from parti.supernets.fused_parts import hooked
 from parti.supernets.modules import Gates, Mixture, Switch
 from parti.supernets.share import PartialChannels, Supernet
 
 __all__ = ["decided", "fuse"]
+
+INPUTS = ("earlier", "previous")
+"""What a cell of DARTS calls its inputs, in the order in which it takes them."""
 
 
 def fuse(supernet: Supernet) -> int:
@@ -23,7 +27,8 @@ def fuse(supernet: Supernet) -> int:
 
     Those are the cells of DARTS and of NAS-Bench-201. Nothing else changes: not the names of
     weights, nor what is computed, up to rounding. A cell with a decided choice, or one that drops
-    operations at random, still runs one operation after the other.
+    operations at random, still runs one operation after the other. Hooks that the operations have
+    now are called; hooks that they get later are not, where they are mixed.
 
     Args:
         supernet: changed in place.
@@ -46,17 +51,21 @@ def decided(cell: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
 
     Up to rounding it gives what the cell gives, by kernels where there are any, and otherwise
     leaves it to the cell, as when operations are dropped at random. It looks at the operations'
-    modules now: hooks that they get later are not called.
+    modules now: hooks that they have are called, hooks that they get later are not.
 
     Args:
         cell: any module.
 
     Returns:
-        What to call in place of its `forward`; None for other modules.
+        What to call in place of its `forward`; None for other modules, and for a cell of so many
+        channels that there are no kernels.
     """
     if type(cell) is not Cell or not all(type(node) is nn.ModuleDict for node in cell.nodes):
         return None
-    return _Decided(cell)
+    # Without kernels `fused_torch` would do it, which takes a sixth longer than the cell does; not
+    # so in supernets, where more is alike.
+    without_kernels = _width(cell) % LANES > 0
+    return None if without_kernels or hooked(cell.drop_path) else _Decided(cell)
 
 
 class _Decided:
@@ -69,23 +78,33 @@ class _Decided:
             [Edge(names.index(name), (operation,)) for name, operation in node.items()]
             for node in cast(Sequence[nn.ModuleDict], cell.nodes)
         ]
-        self.fused = FusedCell(self.nodes, inputs=len(cell.enter))
+        self.fused = FusedCell(self.nodes, inputs=len(INPUTS))
 
     def __call__(self, earlier: Tensor, previous: Tensor) -> Tensor:
         cell = self.cell
         learns = cell.training and torch.is_grad_enabled()
         if not learns or cell.drop_path.rate > 0 or not suits(earlier):
             return Cell.forward(cell, earlier, previous)
-        inputs = [
-            enter(x) for enter, x in zip(cell.enter.values(), (earlier, previous), strict=True)
-        ]
         one = earlier.new_ones(1)
-        return torch.cat(self.fused(inputs, [[one] * len(edges) for edges in self.nodes]), dim=1)
+        weights = [[one] * len(edges) for edges in self.nodes]
+        return torch.cat(self.fused(_entered(cell, earlier, previous), weights), dim=1)
+
+
+def _width(cell: Cell) -> int:
+    """Channels of what operations start from, by its last normalization; 1 where it has none."""
+    norms = [norm for norm in cell.enter[INPUTS[0]].modules() if type(norm) is nn.BatchNorm2d]
+    return norms[-1].num_features if norms else 1
 
 
 def _states(cell: Cell) -> list[str]:
     """Names of what operations start from."""
-    return [*cell.enter, *(f"node{number}" for number in range(1, len(cell.nodes) + 1))]
+    return [*INPUTS, *(f"node{number}" for number in range(1, len(cell.nodes) + 1))]
+
+
+def _entered(cell: Cell, earlier: Tensor, previous: Tensor) -> list[Tensor]:
+    """The first of the states, whatever order the cell holds its entries in."""
+    given = zip(INPUTS, (earlier, previous), strict=True)
+    return [cell.enter[name](x) for name, x in given]
 
 
 def _darts(cell: nn.Module) -> _DartsForward | None:
@@ -180,7 +199,7 @@ class _DartsForward:
                 [(names.index(label), module) for label, module in node._modules.items() if module]
                 for node in gates
             ],
-            inputs=len(cell.enter),
+            inputs=len(INPUTS),
         )
 
     def __call__(self, earlier: Tensor, previous: Tensor) -> Tensor:
@@ -189,8 +208,7 @@ class _DartsForward:
         drops = self.cell.training and self.cell.drop_path.rate > 0
         nodes = None
         if len(gates) == len(self.gates) and not drops:
-            inputs = zip(self.cell.enter.values(), (earlier, previous), strict=True)
-            nodes = self.mixtures([enter(x) for enter, x in inputs], gates)
+            nodes = self.mixtures(_entered(self.cell, earlier, previous), gates)
         if nodes is None:
             return Cell.forward(self.cell, earlier, previous)
         return torch.cat(nodes, dim=1)

@@ -26,6 +26,7 @@ __all__ = [
     "Separable",
     "Term",
     "follow",
+    "hooked",
     "part_of",
 ]
 
@@ -210,13 +211,26 @@ Part = Chain | Pool | Halving | Normed | nn.Module
 def part_of(operation: nn.Module) -> Part:
     """Recognize an operation; what is not recognized is returned as it is.
 
+    Those with hooks are not: what is recognized is computed without calling its modules.
+
     Args:
         operation: maps (batch, channels, h, w) to the same number of channels.
     """
-    if any(module._forward_hooks or module._forward_pre_hooks for module in operation.modules()):
+    if hooked(operation):
         return operation
     modules = list(_in_turn(operation))
     return _chain(modules) or _pool(modules) or _halving(modules) or _normed(modules) or operation
+
+
+def hooked(operation: nn.Module) -> bool:
+    """Whether a module, or one within, has hooks of its own, for forwards or backwards."""
+    return any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        for module in operation.modules()
+    )
 
 
 def _in_turn(module: nn.Module) -> Iterator[nn.Module]:
